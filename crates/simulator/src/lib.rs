@@ -1,0 +1,1 @@
+//! The IBM platform and License Service, emulated for the demo and the tests.

@@ -1,0 +1,151 @@
+//! What a credential is: how it is configured ([`Settings`], [`Kind`]) and the value now in force ([`Token`]).
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use crate::{connect::Origin, secret::Location};
+
+/// A named credential as the operator configured it; one that exists is right.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name that logs, metrics and routes use.
+    pub name: Arc<str>,
+    /// How the value is obtained.
+    pub kind: Kind,
+    /// Lifetime of a token that does not tell its own. Default 10 minutes for exchanged tokens.
+    pub lifetime: Option<Duration>,
+    /// How long a request waits when there is no valid token. `None`: 5 s before the first token, 0 afterwards.
+    pub wait_for_token: Option<Duration>,
+    /// How often the places of its secrets are read again to notice a change. Default 5 s.
+    pub poll: Duration,
+}
+
+/// One way to obtain a credential.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// `POST /icp4d-api/v1/authorize`, per the watsonx page.
+    Cp4d {
+        /// The platform.
+        origin: Origin,
+        /// The user's name.
+        username: Text,
+        /// What proves it.
+        proof: Proof,
+        /// Tenant of a multi-tenant platform.
+        account_id: Option<Text>,
+    },
+    /// `POST /idprovider/v1/auth/identitytoken`, then `GET /v1/preauth/validateAuth`, per the watsonx page.
+    Cp4dIam {
+        /// The platform, which answers `validateAuth`.
+        platform: Origin,
+        /// The Identity Management Service, which answers `identitytoken`; often the same origin.
+        identity: Origin,
+        /// The user's name.
+        username: Text,
+        /// The user's password.
+        password: Location,
+        /// Tenant of a multi-tenant platform.
+        account_id: Option<Text>,
+    },
+    /// `POST /v1/preauth/signin`, per the watsonx page.
+    Cp4dLdap {
+        /// The platform.
+        origin: Origin,
+        /// The user's name.
+        username: Text,
+        /// The user's password.
+        password: Location,
+    },
+    /// `ZenApiKey base64(username:api_key)`; no exchange.
+    ZenApiKey {
+        /// The user's name.
+        username: Text,
+        /// The user's API key (or password).
+        secret: Location,
+    },
+    /// `Basic base64(username:password)`; no exchange.
+    Basic {
+        /// The user's name.
+        username: Text,
+        /// The user's password (or API key).
+        secret: Location,
+    },
+    /// A token as it is, such as the License Service API token; read again when it changes.
+    Token {
+        /// Where the token is read.
+        value: Location,
+    },
+    /// A projected Kubernetes service-account token; read again when the kubelet rotates it.
+    ServiceAccount {
+        /// Where the token is read.
+        value: Location,
+    },
+}
+
+/// What proves that a user is who they say: exactly one of the two.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A platform API key.
+    ApiKey(Location),
+    /// A password.
+    Password(Location),
+}
+
+/// A text that is either written in the configuration (a user name) or read from a place.
+#[derive(Debug, Clone)]
+pub enum Text {
+    /// As written.
+    Literal(String),
+    /// Read at each exchange.
+    Location(Location),
+}
+
+impl Kind {
+    /// The name of the kind in the configuration: `cp4d`, `cp4d_iam`, …
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cp4d { .. } => "cp4d",
+            Self::Cp4dIam { .. } => "cp4d_iam",
+            Self::Cp4dLdap { .. } => "cp4d_ldap",
+            Self::ZenApiKey { .. } => "zen_api_key",
+            Self::Basic { .. } => "basic",
+            Self::Token { .. } => "token",
+            Self::ServiceAccount { .. } => "service_account",
+        }
+    }
+
+    /// The authentication scheme that goes before the value in a header, without the space.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::ZenApiKey { .. } => "ZenApiKey",
+            Self::Basic { .. } => "Basic",
+            _ => "Bearer",
+        }
+    }
+}
+
+/// Counts the values that a credential has had; 0 is "none yet".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u64);
+
+/// A value that was in force from `obtained` on; visible ASCII without spaces, so that it can stand in a header.
+#[derive(Debug)]
+pub struct Token {
+    /// The value, without scheme.
+    pub value: SecretString,
+    /// Which value of this credential it is.
+    pub generation: Generation,
+    /// When it came into force.
+    pub obtained: Instant,
+    /// When it ends; `None` where it does not (a License Service API token).
+    pub expires: Option<Instant>,
+}
+
+impl Token {
+    /// Whether it may still be sent at `now`.
+    pub fn is_valid_at(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+}
