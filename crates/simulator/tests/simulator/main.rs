@@ -1,0 +1,12 @@
+//! The simulator over real sockets: each file holds one part of what IBM's services promise or refuse.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on stops where it stands"
+)]
+
+mod apis;
+mod client;
+mod controls;
+mod license;
+mod login;
