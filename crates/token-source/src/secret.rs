@@ -273,7 +273,12 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_read_as_people_write_them() {
-        let cases: [(&[u8], Option<&str>, Result<&str, SecretError>); 13] = [
+        type Case = (
+            &'static [u8],
+            Option<&'static str>,
+            Result<&'static str, SecretError>,
+        );
+        let cases: [Case; 13] = [
             (b"key", None, Ok("key")),
             (b"key\n", None, Ok("key")),
             (b"\xef\xbb\xbfkey\r\n", None, Ok("key")),
