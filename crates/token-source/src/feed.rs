@@ -70,7 +70,7 @@ impl Feed {
     /// Which value is in force, or was last: one atomic load, to tell whether something built from a [`Token`] is
     /// out of date. Does not tell whether the token has expired.
     pub fn generation(&self) -> Generation {
-        Generation(self.0.generation.load(Ordering::Acquire))
+        self.0.generation()
     }
 
     /// The token, if there is one that is valid now.
@@ -195,6 +195,10 @@ impl Cell {
         &self.name
     }
 
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
     /// Puts a token in force. Those who wait are woken by the progress that follows.
     pub(crate) fn publish(&self, token: Token) {
         let generation = token.generation.0;
@@ -204,7 +208,7 @@ impl Cell {
 
     /// Whether the token in force is one that was rejected.
     pub(crate) fn is_rejected(&self) -> bool {
-        self.rejected.load(Ordering::Acquire) == self.generation.load(Ordering::Acquire)
+        self.rejected.load(Ordering::Acquire) == self.generation().0
     }
 }
 

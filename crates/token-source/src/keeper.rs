@@ -153,11 +153,16 @@ impl Keeper {
         self.failures = 0;
         self.refusals = 0;
         let now = Instant::now();
+        let last = self.cell.generation();
         let (generation, expires) = self.publish(grant, now);
         let left = expires.map_or(expiry::LONGEST, |end| end.saturating_duration_since(now));
         let pause = schedule::renewal(left, self.random.f64());
-        let recovered = self.complaint.take().is_some();
-        info!(credential = self.cell.name(), generation = generation.0, recovered, renewal_in = ?pause, "credential obtained");
+        let (credential, is_new) = (self.cell.name(), generation != last);
+        if self.complaint.take().is_some() || is_new {
+            info!(credential, generation = generation.0, next_attempt_in = ?pause, "credential obtained");
+        } else {
+            debug!(credential, generation = generation.0, next_attempt_in = ?pause, "credential unchanged");
+        }
         self.cell.progress.send_modify(|progress| {
             let status = &mut progress.status;
             status.tried = true;
@@ -172,17 +177,17 @@ impl Keeper {
     }
 
     /// The same value is the same token: it keeps its generation, so that nobody tries again with what was
-    /// rejected, and its end where the end is part of it (some endpoints hand out a token again while it lasts).
+    /// rejected, and its end where that was counted from the first request.
     fn publish(&self, grant: Grant, now: Instant) -> (Generation, Option<Instant>) {
         let Grant {
             value,
             expires,
-            end_in_value,
+            fixed_end,
         } = grant;
         let old = self.cell.token.load_full();
         let token = match old {
             Some(old) if is_equal(&old.value, &value) => {
-                let expires = if end_in_value { old.expires } else { expires };
+                let expires = if fixed_end { old.expires } else { expires };
                 Token {
                     value,
                     generation: old.generation,

@@ -24,7 +24,8 @@ pub enum Location {
     },
     /// An environment variable.
     Env(String),
-    /// What a command prints; run without a shell, bounded in time and output.
+    /// What a command prints; run without a shell, bounded in time and output. It may ask a human, so it runs only
+    /// when a value is needed, not to look for changes.
     Command(Vec<String>),
     /// A systemd credential: a file of `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
@@ -103,8 +104,7 @@ impl Location {
         }
     }
 
-    /// Whether it can change under a running process and costs nothing to look at. A command may ask a human, so
-    /// it runs only when a value is needed.
+    /// Whether it can change under a running process and costs nothing to look at.
     pub(crate) fn is_watched(&self) -> bool {
         matches!(self, Self::File { .. } | Self::Systemd(_))
     }

@@ -88,7 +88,7 @@ impl Issued {
         Grant {
             value: self.value,
             expires: Some(sent + lifetime.length),
-            end_in_value: lifetime.in_token,
+            fixed_end: lifetime.in_token,
         }
     }
 }
@@ -216,6 +216,6 @@ mod tests {
         let sent = Instant::now();
         let grant = issued.into_grant(sent, Duration::from_secs(1));
         assert_eq!(grant.expires, Some(sent + Duration::from_secs(60)));
-        assert!(!grant.end_in_value);
+        assert!(!grant.fixed_end);
     }
 }

@@ -45,7 +45,7 @@ impl Basic {
         Ok(Grant {
             value: SecretString::from(value.as_str()),
             expires: None,
-            end_in_value: false,
+            fixed_end: false,
         })
     }
 }

@@ -38,8 +38,9 @@ pub struct Grant {
     pub value: SecretString,
     /// When it ends; `None`: never.
     pub expires: Option<Instant>,
-    /// The end is part of the value (a JWT), so that getting the same value again does not move it.
-    pub end_in_value: bool,
+    /// The end was counted from the request by what is written in the value (`exp - iat` of a JWT): an endpoint
+    /// that hands out its token again does not prolong it.
+    pub fixed_end: bool,
 }
 
 impl fmt::Debug for Grant {

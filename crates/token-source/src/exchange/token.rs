@@ -40,20 +40,17 @@ impl StoredToken {
         if !is_sendable(token) {
             return unusable(SecretError::NotAToken);
         }
-        let now = Instant::now();
-        let (expires, end_in_value) = match expiry::of_stored(token, SystemTime::now()) {
+        let left = match expiry::of_stored(token, SystemTime::now()) {
             Remaining::Over => return unusable(SecretError::Expired),
-            Remaining::Left(left) => (Some(now + left), true),
-            Remaining::Unknown => (
-                self.lifetime
-                    .map(|lifetime| now + lifetime.min(expiry::LONGEST)),
-                false,
-            ),
+            Remaining::Left(left) => Some(left),
+            Remaining::Unknown => self.lifetime.map(|lifetime| lifetime.min(expiry::LONGEST)),
         };
+        let expires = left.map(|left| Instant::now() + left);
+        // Worked out anew at each reading: so it follows a clock that is set right.
         Ok(Grant {
             value,
             expires,
-            end_in_value,
+            fixed_end: false,
         })
     }
 }

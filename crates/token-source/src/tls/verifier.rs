@@ -1,6 +1,6 @@
 //! Judges a server's certificate: by its chain, by being listed, or by its pinned key; name and dates always.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -164,18 +164,24 @@ fn key_digest(leaf: &CertificateDer<'_>) -> Result<[u8; 32], Error> {
     Ok(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
-fn verify_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let unix = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let now = ASN1Time::from_timestamp(unix).map_err(|_| CertificateError::BadEncoding)?;
+fn verify_dates(leaf: &CertificateDer<'_>, time: UnixTime) -> Result<(), Error> {
     let parsed = parse(leaf)?;
-    let validity = parsed.validity();
-    if now < validity.not_before {
-        return Err(CertificateError::NotValidYet.into());
+    let not_before = unix(parsed.validity().not_before);
+    let not_after = unix(parsed.validity().not_after);
+    if time < not_before {
+        return Err(CertificateError::NotValidYetContext { time, not_before }.into());
     }
-    if now > validity.not_after {
-        return Err(CertificateError::Expired.into());
+    if time > not_after {
+        return Err(CertificateError::ExpiredContext { time, not_after }.into());
     }
     Ok(())
+}
+
+/// Dates before 1970 are as good as 1970.
+fn unix(time: ASN1Time) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(
+        u64::try_from(time.timestamp()).unwrap_or(0),
+    ))
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
