@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use crate::{connect::Origin, secret::Location};
+use crate::{
+    connect::Origin,
+    secret::{Location, SecretError},
+};
 
 /// A named credential as the operator configured it; one that exists is right.
 #[derive(Debug, Clone)]
@@ -122,6 +125,58 @@ impl Kind {
             Self::ZenApiKey { .. } => "ZenApiKey",
             Self::Basic { .. } => "Basic",
             _ => "Bearer",
+        }
+    }
+
+    /// Every place that a value of this kind is read from.
+    pub fn places(&self) -> Vec<&Location> {
+        let (texts, secret): (Vec<&Text>, &Location) = match self {
+            Self::Cp4d {
+                username,
+                proof: Proof::ApiKey(secret) | Proof::Password(secret),
+                account_id,
+                ..
+            } => ([username].into_iter().chain(account_id).collect(), secret),
+            Self::Cp4dIam {
+                username,
+                password,
+                account_id,
+                ..
+            } => ([username].into_iter().chain(account_id).collect(), password),
+            Self::Cp4dLdap {
+                username,
+                password: secret,
+                ..
+            }
+            | Self::ZenApiKey { username, secret }
+            | Self::Basic { username, secret } => (vec![username], secret),
+            Self::Token { value } | Self::ServiceAccount { value } => (Vec::new(), value),
+        };
+        texts
+            .into_iter()
+            .filter_map(Text::place)
+            .chain([secret])
+            .collect()
+    }
+}
+
+impl Text {
+    /// As written, or as it is read now.
+    ///
+    /// # Errors
+    /// [`SecretError`], where it has to be read and cannot be.
+    pub async fn read(&self) -> Result<SecretString, SecretError> {
+        match self {
+            Self::Literal(text) => Ok(text.as_str().into()),
+            Self::Location(place) => place.read().await,
+        }
+    }
+
+    /// Where it is read from; `None` where it is written.
+    pub fn place(&self) -> Option<&Location> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Location(place) => Some(place),
         }
     }
 }

@@ -5,12 +5,18 @@
 
 pub mod connect;
 pub mod credential;
+pub mod exchange;
+mod expiry;
 pub mod feed;
+mod http;
+pub mod keeper;
+mod schedule;
 pub mod secret;
 pub mod tls;
 
-pub use connect::Origin;
+pub use connect::{ConnectError, Connection, Connector, Origin};
 pub use credential::{Generation, Kind, Settings, Token};
-pub use feed::{Status, Unavailable};
-pub use secret::Location;
+pub use feed::{Feed, Status, Unavailable};
+pub use keeper::Keeper;
+pub use secret::{Location, SecretError};
 pub use tls::Trust;

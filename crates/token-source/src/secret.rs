@@ -1,6 +1,16 @@
-//! Where a secret is read.
+//! Where a secret is read, and reading it: bounded in size and time, and never told in an error.
 
-use std::path::PathBuf;
+use std::{
+    env,
+    hash::{BuildHasher, Hash as _, Hasher as _, RandomState},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use tokio::{io::AsyncReadExt as _, process::Command, task, time};
 
 /// A place that a secret is read from; the configuration holds places, never secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,8 +24,367 @@ pub enum Location {
     },
     /// An environment variable.
     Env(String),
-    /// What a command prints; run without a shell, bounded in time and output.
+    /// What a command prints; run without a shell, bounded in time and output. It may ask a human, so it runs only
+    /// when a value is needed, not to look for changes.
     Command(Vec<String>),
     /// A systemd credential: a file of `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
+}
+
+/// Why a secret could not be had; says nothing of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum SecretError {
+    /// The file, field or variable does not exist.
+    #[error("does not exist")]
+    Missing,
+    /// It exists, but we may not read it, or reading failed.
+    #[error("cannot be read")]
+    Unreadable,
+    /// Nothing but white space is there.
+    #[error("is empty")]
+    Empty,
+    /// More than a secret can be: 1 MiB in a file, 64 KiB from a command.
+    #[error("is too large")]
+    TooLarge,
+    /// Not UTF-8 text.
+    #[error("is not UTF-8 text")]
+    NotText,
+    /// A field was asked for, but the file is not JSON or the field is no string.
+    #[error("is not JSON with a string at that field")]
+    NotJson,
+    /// The command could not be started.
+    #[error("command cannot be started")]
+    NotStarted,
+    /// The command ended with a failure.
+    #[error("command failed")]
+    CommandFailed,
+    /// It took longer than 10 s.
+    #[error("took longer than 10 s")]
+    Timeout,
+    /// It is to be sent as a token, but holds something other than visible ASCII, or is larger than 64 KiB.
+    #[error("holds spaces or other characters that a header cannot carry")]
+    NotAToken,
+    /// It is to be sent as a token, and says itself that its time is over.
+    #[error("is a token that has expired")]
+    Expired,
+}
+
+impl Location {
+    /// Reads what is there now, without ASCII white space and byte order mark around it; never empty.
+    ///
+    /// # Errors
+    /// [`SecretError`]; nothing is remembered, so the next call may succeed.
+    pub async fn read(&self) -> Result<SecretString, SecretError> {
+        let content = time::timeout(TIME_LIMIT, self.content())
+            .await
+            .unwrap_or(Err(SecretError::Timeout))?;
+        let text = std::str::from_utf8(&content).map_err(|_| SecretError::NotText)?;
+        match self {
+            Self::File {
+                field: Some(field), ..
+            } => string_field(trimmed(text), field),
+            _ => non_empty(trimmed(text)),
+        }
+    }
+
+    /// The place in words, for logs: `file /run/secrets/key`, never what is there.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::File { path, field: None } => format!("file {}", path.display()),
+            Self::File {
+                path,
+                field: Some(field),
+            } => format!("file {}, field {field}", path.display()),
+            Self::Env(name) => format!("environment variable {name}"),
+            // Arguments may be anything; the program tells enough.
+            Self::Command(arguments) => {
+                format!("command {}", arguments.first().map_or("", String::as_str))
+            }
+            Self::Systemd(name) => format!("systemd credential {name}"),
+        }
+    }
+
+    /// Whether it can change under a running process and costs nothing to look at.
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Systemd(_))
+    }
+
+    async fn content(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        match self {
+            Self::File { path, .. } => read_file(path.clone()).await,
+            Self::Systemd(name) => {
+                let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretError::Missing)?;
+                read_file(Path::new(&directory).join(name)).await
+            }
+            Self::Env(name) => {
+                let value = env::var_os(name).ok_or(SecretError::Missing)?;
+                Ok(Zeroizing::new(value.into_encoded_bytes()))
+            }
+            Self::Command(arguments) => run(arguments).await,
+        }
+    }
+}
+
+/// Recognises content that changed, without keeping it: a hash under a random key.
+#[derive(Debug, Default)]
+pub(crate) struct Fingerprints(RandomState);
+
+impl Fingerprints {
+    /// The fingerprint of what `places` hold now; a failure to read is content too.
+    pub(crate) async fn of(&self, places: &[Location]) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        for place in places {
+            match place.read().await {
+                Ok(secret) => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "hashed under a random key, to notice a change"
+                    )]
+                    secret.expose_secret().hash(&mut hasher);
+                }
+                Err(error) => error.hash(&mut hasher),
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// One thread hop for all of it. Only regular files: a pipe without a writer would hold the thread for ever.
+async fn read_file(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let read = move || {
+        let metadata = std::fs::metadata(&path)?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let file = std::fs::File::open(path)?;
+        // Room for all from the start: a vector that grows leaves copies behind.
+        let length = metadata.len().min(FILE_LIMIT);
+        let mut content =
+            Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+        file.take(FILE_LIMIT + 1).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let content = task::spawn_blocking(read)
+        .await
+        .map_err(|_| SecretError::Unreadable)?
+        .map_err(|error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => SecretError::Missing,
+            _ => SecretError::Unreadable,
+        })?;
+    if content.len() as u64 > FILE_LIMIT {
+        Err(SecretError::TooLarge)
+    } else {
+        Ok(content)
+    }
+}
+
+/// What the command prints; its error output is dropped, because nobody knows what is in there.
+async fn run(arguments: &[String]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let (program, arguments) = arguments.split_first().ok_or(SecretError::NotStarted)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|_| SecretError::NotStarted)?;
+    let mut output = Zeroizing::new(Vec::with_capacity(4096));
+    let stdout = child
+        .stdout
+        .take()
+        .expect("stdout is piped two statements above");
+    stdout
+        .take(OUTPUT_LIMIT + 1)
+        .read_to_end(&mut output)
+        .await
+        .map_err(|_| SecretError::CommandFailed)?;
+    if output.len() as u64 > OUTPUT_LIMIT {
+        return Err(SecretError::TooLarge);
+    }
+    let status = child.wait().await.map_err(|_| SecretError::CommandFailed)?;
+    if status.success() {
+        Ok(output)
+    } else {
+        Err(SecretError::CommandFailed)
+    }
+}
+
+fn trimmed(text: &str) -> &str {
+    text.strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .trim_matches(|c: char| c.is_ascii_whitespace())
+}
+
+fn non_empty(text: &str) -> Result<SecretString, SecretError> {
+    if text.is_empty() {
+        Err(SecretError::Empty)
+    } else {
+        Ok(text.into())
+    }
+}
+
+fn string_field(json: &str, field: &str) -> Result<SecretString, SecretError> {
+    if json.is_empty() {
+        return Err(SecretError::Empty);
+    }
+    let root: serde_json::Value = serde_json::from_str(json).map_err(|_| SecretError::NotJson)?;
+    let mut value = &root;
+    for name in field.split('.') {
+        value = value.get(name).ok_or(SecretError::Missing)?;
+    }
+    non_empty(trimmed(value.as_str().ok_or(SecretError::NotJson)?))
+}
+
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+const FILE_LIMIT: u64 = 1 << 20;
+const OUTPUT_LIMIT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &[u8], field: Option<&str>) -> (tempfile::NamedTempFile, Location) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let place = Location::File {
+            path: file.path().into(),
+            field: field.map(str::to_owned),
+        };
+        (file, place)
+    }
+
+    async fn read(place: &Location) -> Result<String, SecretError> {
+        #[expect(clippy::disallowed_methods, reason = "a test's own secret")]
+        place
+            .read()
+            .await
+            .map(|secret| secret.expose_secret().to_owned())
+    }
+
+    fn command(arguments: &[&str]) -> Location {
+        Location::Command(
+            arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
+        )
+    }
+
+    #[tokio::test]
+    async fn files_are_read_as_people_write_them() {
+        type Case = (
+            &'static [u8],
+            Option<&'static str>,
+            Result<&'static str, SecretError>,
+        );
+        let cases: [Case; 13] = [
+            (b"key", None, Ok("key")),
+            (b"key\n", None, Ok("key")),
+            (b"\xef\xbb\xbfkey\r\n", None, Ok("key")),
+            (b"two words \t\r\n", None, Ok("two words")),
+            (b"", None, Err(SecretError::Empty)),
+            (b" \n", None, Err(SecretError::Empty)),
+            (b"\xff\xfe", None, Err(SecretError::NotText)),
+            (br#"{"apikey":"key"}"#, Some("apikey"), Ok("key")),
+            (br#"{"a":{"b":"key\n"}}"#, Some("a.b"), Ok("key")),
+            (br#"{"a":{"b":7}}"#, Some("a.b"), Err(SecretError::NotJson)),
+            (br#"{"a":{"b":""}}"#, Some("a.b"), Err(SecretError::Empty)),
+            (br#"{"a":"key"}"#, Some("a.b"), Err(SecretError::Missing)),
+            (b"key", Some("a"), Err(SecretError::NotJson)),
+        ];
+        for (content, field, expected) in cases {
+            let (_file, place) = file(content, field);
+            assert_eq!(
+                read(&place).await.as_deref().map_err(|error| *error),
+                expected,
+                "{content:?} {field:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_secret_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = Location::File {
+            path: directory.path().join("no"),
+            field: None,
+        };
+        assert_eq!(read(&missing).await, Err(SecretError::Missing));
+        let folder = Location::File {
+            path: directory.path().into(),
+            field: None,
+        };
+        assert_eq!(read(&folder).await, Err(SecretError::Unreadable));
+        let (_file, huge) = file(&vec![b'x'; (1 << 20) + 1], None);
+        assert_eq!(read(&huge).await, Err(SecretError::TooLarge));
+        let (_file, largest) = file(&vec![b'x'; 1 << 20], None);
+        assert!(read(&largest).await.is_ok());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn commands_run_without_a_shell_and_without_input() {
+        assert_eq!(
+            read(&command(&["printf", "%s\n", "$HOME"]))
+                .await
+                .as_deref(),
+            Ok("$HOME")
+        );
+        assert_eq!(read(&command(&["cat"])).await, Err(SecretError::Empty));
+        assert_eq!(
+            read(&command(&["false"])).await,
+            Err(SecretError::CommandFailed)
+        );
+        assert_eq!(
+            read(&command(&["/no/such/program"])).await,
+            Err(SecretError::NotStarted)
+        );
+        assert_eq!(read(&command(&[])).await, Err(SecretError::NotStarted));
+        assert_eq!(
+            read(&command(&["cat", "/dev/zero"])).await,
+            Err(SecretError::TooLarge)
+        );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_hangs_is_given_up() {
+        assert_eq!(
+            read(&command(&["sleep", "600"])).await,
+            Err(SecretError::Timeout)
+        );
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_read() {
+        assert_eq!(
+            read(&Location::Env("CARGO_PKG_NAME".into()))
+                .await
+                .as_deref(),
+            Ok("token-source")
+        );
+        assert_eq!(
+            read(&Location::Env("NO_SUCH_VARIABLE_HERE".into())).await,
+            Err(SecretError::Missing)
+        );
+        assert_eq!(
+            read(&Location::Systemd("token".into())).await,
+            Err(SecretError::Missing)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_fingerprint_follows_the_content() {
+        let fingerprints = Fingerprints::default();
+        let (file, place) = file(b"one", None);
+        let places = [place];
+        let first = fingerprints.of(&places).await;
+        assert_eq!(fingerprints.of(&places).await, first);
+        std::fs::write(file.path(), "two").unwrap();
+        let second = fingerprints.of(&places).await;
+        assert_ne!(second, first);
+        drop(file);
+        assert_ne!(fingerprints.of(&places).await, second);
+    }
 }

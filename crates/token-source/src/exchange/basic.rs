@@ -1,0 +1,51 @@
+//! `zen_api_key` and `basic`: user name and secret in base64; nobody is asked.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+
+use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, read_text};
+use crate::{
+    credential::Text,
+    secret::{Location, SecretError},
+};
+
+pub(super) struct Basic {
+    pub(super) username: Text,
+    pub(super) secret: Location,
+    /// Whether the name may hold a colon; in `Basic` it would end there (RFC 7617).
+    pub(super) colon_in_name: bool,
+}
+
+impl Exchange for Basic {
+    fn exchange(&self) -> Attempt<'_> {
+        Box::pin(self.encode())
+    }
+}
+
+impl Basic {
+    async fn encode(&self) -> Result<Grant, ExchangeError> {
+        let username = read_text(&self.username).await?;
+        let secret = read(&self.secret).await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "both are encoded into the value to be sent"
+        )]
+        let (username, secret) = (username.expose_secret(), secret.expose_secret());
+        if !self.colon_in_name && username.contains(':') {
+            return Err(ExchangeError::Username);
+        }
+        let pair = Zeroizing::new([username, ":", secret].concat());
+        let value = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+        if !is_sendable(&value) {
+            return Err(ExchangeError::Secret {
+                place: self.secret.describe(),
+                cause: SecretError::TooLarge,
+            });
+        }
+        Ok(Grant {
+            value: SecretString::from(value.as_str()),
+            expires: None,
+            fixed_end: false,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! `cp4d`: user name and API key (or password) for a bearer token, by the platform's `authorize`.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::{
+    Attempt, Exchange, ExchangeError, Grant, login::Login, read, read_optional, read_text,
+};
+use crate::{
+    connect::Connector,
+    credential::{Proof, Text},
+};
+
+pub(super) struct Cp4d {
+    pub(super) platform: Connector,
+    pub(super) username: Text,
+    pub(super) proof: Proof,
+    pub(super) account_id: Option<Text>,
+    pub(super) fallback: Duration,
+}
+
+impl Exchange for Cp4d {
+    fn exchange(&self) -> Attempt<'_> {
+        Box::pin(self.authorize())
+    }
+}
+
+impl Cp4d {
+    async fn authorize(&self) -> Result<Grant, ExchangeError> {
+        let username = read_text(&self.username).await?;
+        let (Proof::ApiKey(place) | Proof::Password(place)) = &self.proof;
+        let secret = read(place).await?;
+        let account_id = read_optional(self.account_id.as_ref()).await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the login goes to the platform it is for"
+        )]
+        let (username, secret, account_id) = (
+            username.expose_secret(),
+            Some(secret.expose_secret()),
+            account_id.as_ref().map(|id| id.expose_secret()),
+        );
+        let (api_key, password) = match &self.proof {
+            Proof::ApiKey(_) => (secret, None),
+            Proof::Password(_) => (None, secret),
+        };
+        Login {
+            username,
+            api_key,
+            password,
+            account_id,
+        }
+        .post(&self.platform, AUTHORIZE, self.fallback)
+        .await
+    }
+}
+
+const AUTHORIZE: &str = "/icp4d-api/v1/authorize";

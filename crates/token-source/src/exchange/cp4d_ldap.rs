@@ -1,0 +1,42 @@
+//! `cp4d_ldap`: user name and password for a bearer token, by the platform's `signin`.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::{Attempt, Exchange, ExchangeError, Grant, login::Login, read, read_text};
+use crate::{connect::Connector, credential::Text, secret::Location};
+
+pub(super) struct Cp4dLdap {
+    pub(super) platform: Connector,
+    pub(super) username: Text,
+    pub(super) password: Location,
+    pub(super) fallback: Duration,
+}
+
+impl Exchange for Cp4dLdap {
+    fn exchange(&self) -> Attempt<'_> {
+        Box::pin(self.sign_in())
+    }
+}
+
+impl Cp4dLdap {
+    async fn sign_in(&self) -> Result<Grant, ExchangeError> {
+        let username = read_text(&self.username).await?;
+        let password = read(&self.password).await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the login goes to the platform it is for"
+        )]
+        let (username, password) = (username.expose_secret(), Some(password.expose_secret()));
+        Login {
+            username,
+            password,
+            ..Login::default()
+        }
+        .post(&self.platform, SIGNIN, self.fallback)
+        .await
+    }
+}
+
+const SIGNIN: &str = "/v1/preauth/signin";

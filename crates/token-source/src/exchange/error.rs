@@ -1,0 +1,111 @@
+//! Why an attempt to obtain a credential failed.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::{connect::ConnectError, secret::SecretError};
+
+/// Why there is no value; names places, steps and statuses, never a content.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// A secret that is needed cannot be had, or what is there cannot be sent.
+    #[error("{place}")]
+    Secret {
+        /// Where it should be, in words.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        cause: SecretError,
+    },
+    /// The user name holds characters that its place in the request cannot carry.
+    #[error("unsuitable user name")]
+    Username,
+    /// 400, 401 or 403: the platform does not accept who we say we are.
+    #[error("{step} answered {status}")]
+    Refused {
+        /// The path that was asked.
+        step: &'static str,
+        /// What it answered.
+        status: StatusCode,
+        /// How long it asks us to stay away.
+        retry_after: Option<Duration>,
+    },
+    /// No connection.
+    #[error("no connection")]
+    Connect(#[source] ConnectError),
+    /// The connection broke, or what came is not HTTP.
+    #[error("connection broken")]
+    Broken(#[source] hyper::Error),
+    /// No answer within the time limit.
+    #[error("no complete answer within 30 s")]
+    Timeout,
+    /// An answer larger than any with a token.
+    #[error("answer larger than 256 KiB")]
+    TooLarge,
+    /// Any other status than success: 429, 5xx, a redirect.
+    #[error("{step} answered {status}")]
+    Status {
+        /// The path that was asked.
+        step: &'static str,
+        /// What it answered.
+        status: StatusCode,
+        /// How long it asks us to stay away.
+        retry_after: Option<Duration>,
+    },
+    /// A success without a token that could be sent.
+    #[error("{step} answered without a usable token")]
+    Garbage {
+        /// The path that was asked.
+        step: &'static str,
+    },
+}
+
+/// What a failure means for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nobody was asked: our own files are not right.
+    Unready,
+    /// The same secret would most likely be refused again, and asking may lock the account.
+    Refused,
+    /// It may work the next time.
+    Transient,
+}
+
+impl ExchangeError {
+    /// What happened, as a fixed text that may be shown to anybody.
+    pub fn told(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } => "a secret cannot be read",
+            Self::Username => "the user name cannot be sent",
+            Self::Refused { .. } => "the login was refused",
+            Self::Connect(ConnectError::Unreachable(_)) => "the token endpoint cannot be reached",
+            Self::Connect(ConnectError::Tls(_)) => {
+                "no trusted TLS connection to the token endpoint"
+            }
+            Self::Connect(ConnectError::Timeout) | Self::Timeout => {
+                "the token endpoint did not answer in time"
+            }
+            Self::Broken(_) => "the connection to the token endpoint broke",
+            Self::TooLarge => "the token endpoint's answer is too large",
+            Self::Status { .. } => "the token endpoint answered with an error",
+            Self::Garbage { .. } => "the token endpoint answered without a usable token",
+        }
+    }
+
+    /// How long the token endpoint asks us to stay away.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } | Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Secret { .. } | Self::Username => Verdict::Unready,
+            Self::Refused { .. } => Verdict::Refused,
+            _ => Verdict::Transient,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! How a credential is obtained: one file per kind, each a trait object that makes one attempt when asked.
+
+mod answer;
+mod basic;
+mod cp4d;
+mod cp4d_iam;
+mod cp4d_ldap;
+mod error;
+mod login;
+mod token;
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+pub use error::ExchangeError;
+pub(crate) use error::Verdict;
+
+use crate::{
+    connect::Connector,
+    credential::{Kind, Settings, Text},
+    secret::Location,
+};
+
+/// One attempt to obtain a value; dropping it gives it up.
+pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Grant, ExchangeError>> + Send + 'a>>;
+
+/// A way to obtain a credential. It keeps no value and knows no schedule: that is the keeper's.
+pub trait Exchange: Send + Sync {
+    /// Makes one attempt, reading all secrets anew.
+    fn exchange(&self) -> Attempt<'_>;
+}
+
+/// What a successful attempt yields.
+pub struct Grant {
+    /// The value, without scheme: visible ASCII without spaces, at most 64 KiB.
+    pub value: SecretString,
+    /// When it ends; `None`: never.
+    pub expires: Option<Instant>,
+    /// The end was counted from the request by what is written in the value (`exp - iat` of a JWT): an endpoint
+    /// that hands out its token again does not prolong it.
+    pub fixed_end: bool,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The exchange that `settings` ask for; nothing is read or contacted yet.
+pub fn from_settings(settings: &Settings) -> Box<dyn Exchange> {
+    let fallback = settings.lifetime.unwrap_or(DEFAULT_LIFETIME);
+    match settings.kind.clone() {
+        Kind::Cp4d {
+            origin,
+            username,
+            proof,
+            account_id,
+        } => Box::new(cp4d::Cp4d {
+            platform: Connector::new(origin),
+            username,
+            proof,
+            account_id,
+            fallback,
+        }),
+        Kind::Cp4dIam {
+            platform,
+            identity,
+            username,
+            password,
+            account_id,
+        } => Box::new(cp4d_iam::Cp4dIam {
+            platform: Connector::new(platform),
+            identity: Connector::new(identity),
+            username,
+            password,
+            account_id,
+            fallback,
+        }),
+        Kind::Cp4dLdap {
+            origin,
+            username,
+            password,
+        } => Box::new(cp4d_ldap::Cp4dLdap {
+            platform: Connector::new(origin),
+            username,
+            password,
+            fallback,
+        }),
+        Kind::ZenApiKey { username, secret } => Box::new(basic::Basic {
+            username,
+            secret,
+            colon_in_name: true,
+        }),
+        Kind::Basic { username, secret } => Box::new(basic::Basic {
+            username,
+            secret,
+            colon_in_name: false,
+        }),
+        Kind::Token { value } | Kind::ServiceAccount { value } => Box::new(token::StoredToken {
+            value,
+            lifetime: settings.lifetime,
+        }),
+    }
+}
+
+/// Reads a secret that the attempt cannot do without.
+async fn read(place: &Location) -> Result<SecretString, ExchangeError> {
+    place.read().await.map_err(|cause| ExchangeError::Secret {
+        place: place.describe(),
+        cause,
+    })
+}
+
+async fn read_text(text: &Text) -> Result<SecretString, ExchangeError> {
+    text.read().await.map_err(|cause| {
+        let place = text.place().map(Location::describe).unwrap_or_default();
+        ExchangeError::Secret { place, cause }
+    })
+}
+
+async fn read_optional(text: Option<&Text>) -> Result<Option<SecretString>, ExchangeError> {
+    match text {
+        Some(text) => read_text(text).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Whether a value can stand in a header and in a URL as it is, and is not absurdly long.
+fn is_sendable(value: &str) -> bool {
+    !value.is_empty()
+        && value.len() <= LONGEST_VALUE
+        && value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
+const LONGEST_VALUE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_visible_ascii_is_sent() {
+        for good in ["a", "abc.DEF-_~+/=", "{!}", &"x".repeat(LONGEST_VALUE)] {
+            assert!(is_sendable(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a\r\nX: y",
+            "a\n",
+            "a\t",
+            "a\0",
+            "\u{7f}",
+            "\u{e9}",
+            &"x".repeat(LONGEST_VALUE + 1),
+        ] {
+            assert!(!is_sendable(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `token` and `service_account`: a token that lies ready; others issue and rotate it.
+
+use std::time::{Duration, SystemTime};
+
+use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
+
+use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read};
+use crate::{
+    expiry::{self, Remaining},
+    secret::{Location, SecretError},
+};
+
+pub(super) struct StoredToken {
+    pub(super) value: Location,
+    /// How long a token is good that does not tell; `None`: until it changes.
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl Exchange for StoredToken {
+    fn exchange(&self) -> Attempt<'_> {
+        Box::pin(self.take())
+    }
+}
+
+impl StoredToken {
+    async fn take(&self) -> Result<Grant, ExchangeError> {
+        let value = read(&self.value).await?;
+        let unusable = |cause| {
+            Err(ExchangeError::Secret {
+                place: self.value.describe(),
+                cause,
+            })
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "its characters and the times inside are looked at"
+        )]
+        let token = value.expose_secret();
+        if !is_sendable(token) {
+            return unusable(SecretError::NotAToken);
+        }
+        let left = match expiry::of_stored(token, SystemTime::now()) {
+            Remaining::Over => return unusable(SecretError::Expired),
+            Remaining::Left(left) => Some(left),
+            Remaining::Unknown => self.lifetime.map(|lifetime| lifetime.min(expiry::LONGEST)),
+        };
+        let expires = left.map(|left| Instant::now() + left);
+        // Worked out anew at each reading: so it follows a clock that is set right.
+        Ok(Grant {
+            value,
+            expires,
+            fixed_end: false,
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! One request to a token endpoint over a connection of its own: bounded in time and size, redirects not followed.
+
+use std::{
+    pin::pin,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
+    header::{ACCEPT, CONNECTION, HOST, RETRY_AFTER, USER_AGENT},
+    uri::PathAndQuery,
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Response, body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use secrecy::zeroize::Zeroizing;
+use tokio::{select, time};
+
+use crate::{connect::Connector, exchange::ExchangeError};
+
+/// A body that is wiped when it was sent; hyper's write buffer, where it goes through, is not.
+pub(crate) type Body = Zeroizing<Vec<u8>>;
+
+/// What a token endpoint said.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// How long it asks us to stay away.
+    pub(crate) retry_after: Option<Duration>,
+    /// Empty unless the status is a success: nobody reads the other bodies, and nothing may log them.
+    pub(crate) body: Body,
+}
+
+/// Sends a request whose URI is a path, which goes behind the origin's base path, and reads the answer.
+///
+/// # Errors
+/// [`ExchangeError`]: no connection, connection lost, more than 30 s in all, more than 256 KiB.
+pub(crate) async fn send(
+    connector: &Connector,
+    request: Request<Body>,
+) -> Result<Answer, ExchangeError> {
+    time::timeout(TIME_LIMIT, round_trip(connector, request))
+        .await
+        .unwrap_or(Err(ExchangeError::Timeout))
+}
+
+async fn round_trip(
+    connector: &Connector,
+    request: Request<Body>,
+) -> Result<Answer, ExchangeError> {
+    let request = complete(connector, request);
+    let stream = connector
+        .connect(TIME_LIMIT)
+        .await
+        .map_err(ExchangeError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ExchangeError::Broken)?;
+    let answer = async {
+        read(
+            sender
+                .send_request(request)
+                .await
+                .map_err(ExchangeError::Broken)?,
+        )
+        .await
+    };
+    // Both are driven here rather than in a task, so that dropping the attempt drops the connection.
+    let (mut connection, mut answer) = (pin!(connection), pin!(answer));
+    let mut open = true;
+    loop {
+        select! {
+            answer = &mut answer => return answer,
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+fn complete(connector: &Connector, request: Request<Body>) -> Request<Full<Bytes>> {
+    let origin = connector.origin();
+    let (mut parts, body) = request.into_parts();
+    let target = format!("{}{}", origin.base_path, parts.uri.path());
+    parts.uri = Uri::from(
+        PathAndQuery::try_from(target).expect("an origin's base path is made of URI characters"),
+    );
+    parts.version = Version::HTTP_11;
+    let host = HeaderValue::try_from(origin.authority())
+        .expect("an origin's host is a DNS name or an address");
+    parts.headers.insert(HOST, host);
+    parts
+        .headers
+        .insert(ACCEPT, HeaderValue::from_static("application/json"));
+    parts
+        .headers
+        .insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    parts
+        .headers
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    Request::from_parts(parts, Full::new(Bytes::from_owner(body)))
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, ExchangeError> {
+    let (parts, mut incoming) = response.into_parts();
+    let mut body = Body::default();
+    if parts.status.is_success() {
+        // All the room at once: a vector that grows leaves copies behind.
+        body.reserve(SIZE_LIMIT);
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame.map_err(ExchangeError::Broken)?.into_data() else {
+                continue;
+            };
+            if body.len() + data.len() > SIZE_LIMIT {
+                return Err(ExchangeError::TooLarge);
+            }
+            body.extend_from_slice(&data);
+        }
+    }
+    Ok(Answer {
+        status: parts.status,
+        retry_after: retry_after(&parts.headers, SystemTime::now()),
+        body,
+    })
+}
+
+/// `Retry-After` as seconds or as a date; a date in the past asks for nothing.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(now)
+            .ok(),
+    }
+}
+
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+const SIZE_LIMIT: usize = 256 << 10;
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        let cases = [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:48:37 GMT", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("99999999999999999999999", None),
+        ];
+        for (value, expected) in cases {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            assert_eq!(
+                retry_after(&headers, now),
+                expected.map(Duration::from_secs),
+                "{value}"
+            );
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}

@@ -1,0 +1,463 @@
+//! What each exchange sends and how it takes what comes back, against servers that speak raw bytes.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use secrecy::ExposeSecret as _;
+use tempfile::NamedTempFile;
+use token_source::{
+    Kind, Location, Origin, Settings,
+    credential::{Proof, Text},
+    exchange::{self, ExchangeError, Grant},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
+};
+
+const SECRET: &str = "c4nary-s3cret&=+%\"";
+
+/// Answers each connection, in turn, with the next of these bytes, and keeps what was sent.
+struct Server {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(answers: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = requests.clone();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                let request = read_request(&mut tcp).await;
+                kept.lock().unwrap().push(request);
+                let _ = tcp.write_all(&answer).await;
+                let _ = tcp.shutdown().await;
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn origin(&self, path: &str) -> Origin {
+        Origin::parse(&format!("http://{}{path}", self.address), Arc::default()).unwrap()
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn read_request(tcp: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return text.into_owned();
+            }
+        }
+        if tcp.read_buf(&mut bytes).await.unwrap() == 0 {
+            return text_of(&bytes);
+        }
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn token(body: &str) -> Vec<u8> {
+    answer("200 OK", "content-type: application/json\r\n", body)
+}
+
+/// A file with the secret, which lives as long as the test.
+fn secret_file() -> (NamedTempFile, Location) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
+    let place = Location::File {
+        path: file.path().into(),
+        field: None,
+    };
+    (file, place)
+}
+
+fn literal(text: &str) -> Text {
+    Text::Literal(text.into())
+}
+
+async fn attempt(kind: Kind) -> Result<Grant, ExchangeError> {
+    let settings = Settings {
+        name: "test".into(),
+        kind,
+        lifetime: None,
+        wait_for_token: None,
+        poll: Duration::from_secs(5),
+    };
+    let outcome = exchange::from_settings(&settings).exchange().await;
+    let shown = match &outcome {
+        Ok(grant) => format!("{grant:?}"),
+        Err(error) => format!("{error:?} {error} {}", error.told()),
+    };
+    assert!(!shown.contains("c4nary"), "{shown}");
+    outcome
+}
+
+/// A `cp4d` login by API key at a server that gives this answer.
+async fn authorize(answer: Vec<u8>) -> Result<Grant, ExchangeError> {
+    let server = Server::start(vec![answer]).await;
+    let (_file, secret) = secret_file();
+    let proof = Proof::ApiKey(secret);
+    attempt(Kind::Cp4d {
+        origin: server.origin(""),
+        username: literal("user"),
+        proof,
+        account_id: None,
+    })
+    .await
+}
+
+fn value(grant: &Grant) -> &str {
+    #[expect(clippy::disallowed_methods, reason = "a test's own token")]
+    grant.value.expose_secret()
+}
+
+fn body_of(request: &str) -> &str {
+    request.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn cp4d_posts_a_key_or_a_password_to_authorize() {
+    let (_file, secret) = secret_file();
+    let good = || token(r#"{"_messageCode_":"200","message":"Success","token":"t1"}"#);
+    let server = Server::start(vec![good(), good()]).await;
+    let cp4d = |path, proof, account_id| Kind::Cp4d {
+        origin: server.origin(path),
+        username: literal("us\"er"),
+        proof,
+        account_id,
+    };
+    let before = Instant::now();
+    let grant = attempt(cp4d("", Proof::ApiKey(secret.clone()), None))
+        .await
+        .unwrap();
+    assert_eq!(value(&grant), "t1");
+    // An opaque token lives for ten minutes, counted from when it was asked for.
+    let lifetime = Duration::from_secs(600);
+    assert!((before + lifetime..=Instant::now() + lifetime).contains(&grant.expires.unwrap()));
+    attempt(cp4d(
+        "/prefix",
+        Proof::Password(secret),
+        Some(literal("1000")),
+    ))
+    .await
+    .unwrap();
+
+    let requests = server.requests();
+    assert!(
+        requests[0].starts_with("POST /icp4d-api/v1/authorize HTTP/1.1\r\n"),
+        "{}",
+        requests[0]
+    );
+    assert!(requests[0].contains("\r\ncontent-type: application/json\r\n"));
+    assert!(requests[0].contains(&format!("\r\nhost: {}\r\n", server.address)));
+    assert_eq!(
+        body_of(&requests[0]),
+        r#"{"username":"us\"er","api_key":"c4nary-s3cret&=+%\""}"#
+    );
+    assert!(requests[1].starts_with("POST /prefix/icp4d-api/v1/authorize HTTP/1.1\r\n"));
+    let expected = r#"{"username":"us\"er","password":"c4nary-s3cret&=+%\"","account_id":"1000"}"#;
+    assert_eq!(body_of(&requests[1]), expected);
+}
+
+#[tokio::test]
+async fn cp4d_ldap_posts_a_password_to_signin() {
+    let (_file, password) = secret_file();
+    let server = Server::start(vec![token(r#"{"message":"Success","token":"t1"}"#)]).await;
+    let username = literal("user");
+    let grant = attempt(Kind::Cp4dLdap {
+        origin: server.origin(""),
+        username,
+        password,
+    })
+    .await
+    .unwrap();
+    assert_eq!(value(&grant), "t1");
+    let request = &server.requests()[0];
+    assert!(
+        request.starts_with("POST /v1/preauth/signin HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert_eq!(
+        body_of(request),
+        r#"{"username":"user","password":"c4nary-s3cret&=+%\""}"#
+    );
+}
+
+#[tokio::test]
+async fn cp4d_iam_takes_two_steps() {
+    let (_file, password) = secret_file();
+    let identity = Server::start(vec![token(
+        r#"{"access_token":"iam1","refresh_token":"r","id_token":"i","expires_in":3600}"#,
+    )])
+    .await;
+    let platform = Server::start(vec![token(
+        r#"{"username":"u","accessToken":"zen1","message":"success"}"#,
+    )])
+    .await;
+    let kind = Kind::Cp4dIam {
+        platform: platform.origin(""),
+        identity: identity.origin(""),
+        username: literal("us er"),
+        password,
+        account_id: None,
+    };
+    let sent = Instant::now();
+    let grant = attempt(kind).await.unwrap();
+    assert_eq!(value(&grant), "zen1");
+    let lifetime = grant.expires.unwrap() - sent;
+    assert!(
+        lifetime <= Duration::from_secs(3601) && lifetime > Duration::from_secs(3000),
+        "{lifetime:?}"
+    );
+
+    let request = &identity.requests()[0];
+    assert!(
+        request.starts_with("POST /idprovider/v1/auth/identitytoken HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("\r\ncontent-type: application/x-www-form-urlencoded;charset=UTF-8\r\n")
+    );
+    let form =
+        "grant_type=password&username=us+er&password=c4nary-s3cret%26%3D%2B%25%22&scope=openid";
+    assert_eq!(body_of(request), form);
+    let request = &platform.requests()[0];
+    assert!(
+        request.starts_with("GET /v1/preauth/validateAuth HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("\r\nusername: us er\r\n") && request.contains("\r\niam-token: iam1\r\n"),
+        "{request}"
+    );
+    assert_eq!(body_of(request), "");
+}
+
+#[tokio::test]
+async fn either_step_of_cp4d_iam_can_fail() {
+    let (_file, password) = secret_file();
+    let kind = |identity: &Server, platform: &Server, username| Kind::Cp4dIam {
+        platform: platform.origin(""),
+        identity: identity.origin(""),
+        username: literal(username),
+        password: password.clone(),
+        account_id: None,
+    };
+    let refused = || answer("401 Unauthorized", "", "");
+    let iam = || token(r#"{"access_token":"iam1"}"#);
+
+    let (identity, platform) = (
+        Server::start(vec![refused()]).await,
+        Server::start(vec![]).await,
+    );
+    let error = attempt(kind(&identity, &platform, "user"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ExchangeError::Refused {
+                step: "/idprovider/v1/auth/identitytoken",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+
+    let (identity, platform) = (
+        Server::start(vec![iam()]).await,
+        Server::start(vec![refused()]).await,
+    );
+    let error = attempt(kind(&identity, &platform, "user"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ExchangeError::Refused {
+                step: "/v1/preauth/validateAuth",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+
+    // Nothing is sent for a name that would break the second request.
+    let error = attempt(kind(&identity, &platform, "user\r\nx: y"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ExchangeError::Username), "{error:?}");
+    assert_eq!(identity.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_jwt_lives_from_iat_to_exp_on_our_clock() {
+    // Issued by a server whose clock is two hours behind.
+    let iat = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        - 7200;
+    let payload = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 3600));
+    let sent = Instant::now();
+    let grant = authorize(token(&format!(r#"{{"token":"e30.{payload}.c2ln"}}"#)))
+        .await
+        .unwrap();
+    let lifetime = Duration::from_secs(3600);
+    assert!((sent + lifetime..=Instant::now() + lifetime).contains(&grant.expires.unwrap()));
+    assert!(grant.fixed_end);
+}
+
+#[tokio::test]
+async fn what_is_not_a_token_is_told_apart() {
+    use ExchangeError::{Broken, Garbage, Refused, Status, TooLarge};
+    let login_page = answer(
+        "200 OK",
+        "content-type: text/html\r\n",
+        "<html>Log in</html>",
+    );
+    assert!(matches!(authorize(login_page).await, Err(Garbage { .. })));
+    assert!(matches!(
+        authorize(token(r#"{"token":"a b"}"#)).await,
+        Err(Garbage { .. })
+    ));
+    assert!(matches!(
+        authorize(answer("204 No Content", "", "")).await,
+        Err(Garbage { .. })
+    ));
+    assert!(matches!(
+        authorize(answer("400 Bad Request", "", "{}")).await,
+        Err(Refused { .. })
+    ));
+    assert!(matches!(
+        authorize(answer("503 Service Unavailable", "", "<html>")).await,
+        Err(Status { .. })
+    ));
+    assert!(matches!(
+        authorize(b"SSH-2.0-OpenSSH_9.0\r\n".to_vec()).await,
+        Err(Broken(_))
+    ));
+    assert!(matches!(authorize(Vec::new()).await, Err(Broken(_))));
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"token\"".to_vec();
+    assert!(matches!(authorize(cut).await, Err(Broken(_))));
+    let huge = token(&format!(
+        r#"{{"token":"t","x":"{}"}}"#,
+        "x".repeat(256 << 10)
+    ));
+    assert!(matches!(authorize(huge).await, Err(TooLarge)));
+    let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b' '; 1 << 20]].concat();
+    assert!(matches!(authorize(endless).await, Err(TooLarge)));
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_patience_is_asked_for() {
+    let elsewhere = Server::start(vec![token(r#"{"token":"t"}"#)]).await;
+    let location = format!("location: http://{}/\r\n", elsewhere.address);
+    let error = authorize(answer("307 Temporary Redirect", &location, ""))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ExchangeError::Status { .. }), "{error:?}");
+    assert!(elsewhere.requests().is_empty());
+
+    let error = authorize(answer("429 Too Many Requests", "retry-after: 17\r\n", ""))
+        .await
+        .unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(17)));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let (_file, secret) = secret_file();
+    let error = attempt(Kind::Cp4d {
+        origin: Origin::parse(&url, Arc::default()).unwrap(),
+        username: literal("user"),
+        proof: Proof::ApiKey(secret),
+        account_id: None,
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(error.told(), "the token endpoint cannot be reached");
+}
+
+#[tokio::test]
+async fn a_missing_secret_contacts_nobody() {
+    let server = Server::start(vec![token(r#"{"token":"t"}"#)]).await;
+    let place = Location::File {
+        path: "/no/such/file".into(),
+        field: None,
+    };
+    let kind = Kind::Cp4d {
+        origin: server.origin(""),
+        username: literal("user"),
+        proof: Proof::ApiKey(place),
+        account_id: None,
+    };
+    assert!(matches!(
+        attempt(kind).await,
+        Err(ExchangeError::Secret { .. })
+    ));
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_is_given_up_after_30_s() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (_file, secret) = secret_file();
+    let kind = Kind::Cp4d {
+        origin: Origin::parse(&url, Arc::default()).unwrap(),
+        username: literal("user"),
+        proof: Proof::ApiKey(secret),
+        account_id: None,
+    };
+    let attempt = tokio::spawn(attempt(kind));
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    read_request(&mut tcp).await;
+    tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    // From here on only timers matter: a byte a second, for ever.
+    tokio::time::pause();
+    let start = Instant::now();
+    while !attempt.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(40));
+        let _ = tcp.write_all(b" ").await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(matches!(
+        attempt.await.unwrap(),
+        Err(ExchangeError::Timeout)
+    ));
+}
