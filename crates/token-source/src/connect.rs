@@ -19,6 +19,60 @@ pub struct Origin {
     pub trust: Arc<Trust>,
 }
 
+impl Origin {
+    /// Reads `scheme://host[:port][/path]`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL; the URL itself is not repeated.
+    pub fn parse(url: &str, trust: Arc<Trust>) -> Result<Self, OriginError> {
+        let (scheme, rest) = url.split_once("://").ok_or(OriginError::Malformed)?;
+        let tls = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(OriginError::Scheme),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(OriginError::Userinfo);
+        }
+        if path.contains(['?', '#']) {
+            return Err(OriginError::Query);
+        }
+        let authority: http::uri::Authority =
+            authority.parse().map_err(|_| OriginError::Malformed)?;
+        let host = authority.host();
+        let port = match authority.as_str().strip_prefix(host) {
+            Some("") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => authority.port_u16().ok_or(OriginError::Malformed)?,
+        };
+        let base_path = path.strip_suffix('/').unwrap_or(path);
+        let lower = base_path.to_ascii_lowercase();
+        let ambiguous = |segment: &str| {
+            matches!(segment.replace("%2e", ".").as_str(), "" | "." | "..")
+                || segment.contains('\\')
+                || segment.contains("%2f")
+                || segment.contains("%5c")
+        };
+        if lower.split('/').skip(1).any(ambiguous) {
+            return Err(OriginError::Path);
+        }
+        Ok(Self {
+            tls,
+            host: host.trim_matches(['[', ']']).to_ascii_lowercase(),
+            port,
+            base_path: base_path.to_owned(),
+            trust,
+        })
+    }
+}
+
 /// What is wrong with a base URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
