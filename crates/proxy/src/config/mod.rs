@@ -1,5 +1,16 @@
-//! What did the operator ask for? The file is mirrored by `wire`, turned into a [`Config`] by `check`, and its
-//! mistakes are told by `report`. A [`Config`] that exists is right.
+//! What did the operator ask for? The file is read key by key by `wire`, turned into a [`Config`] by `check`, and
+//! its mistakes are told by [`report`]. A [`Config`] that exists is right.
+
+mod check;
+mod defaults;
+mod flags;
+mod preset;
+mod reading;
+pub mod report;
+mod source;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,6 +22,12 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method};
 use token_source::Origin;
+
+pub use self::{
+    flags::FlagForm,
+    report::{Mistake, Report},
+    source::{Environment, Loaded, Source},
+};
 
 /// Everything the operator asked for; references between tables are resolved to indexes.
 #[derive(Debug, Clone)]
@@ -77,7 +94,7 @@ pub enum ListenAddress {
         path: PathBuf,
         /// Its file mode; default 0600.
         mode: u32,
-        /// User ids that may connect; default: our own.
+        /// User ids that may connect; none written: our own.
         uids: Vec<u32>,
         /// Group ids that may connect.
         gids: Vec<u32>,
@@ -88,7 +105,10 @@ impl ListenAddress {
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(addresses) => addresses.iter().map(SocketAddr::ip).all(|ip: IpAddr| ip.is_loopback()),
+            Self::Tcp(addresses) => addresses
+                .iter()
+                .map(SocketAddr::ip)
+                .all(|ip: IpAddr| ip.is_loopback()),
             Self::Unix { .. } => true,
         }
     }
@@ -247,4 +267,3 @@ pub struct Waiver {
     /// What it was given up for, such as `upstream.platform`.
     pub place: String,
 }
-

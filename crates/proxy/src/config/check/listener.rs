@@ -1,0 +1,415 @@
+//! `[listener.NAME]`: addresses that clients connect to, and who can reach them.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use toml::Spanned;
+
+use super::{
+    Declared, WrittenAdmin, address, location, resolve, route::CheckedRoute, trust::is_host,
+};
+use crate::config::{
+    ListenAddress, Listener, ListenerTls, defaults,
+    reading::{Reading, Span},
+    wire::{Named, Table},
+};
+
+/// A listener and where its address is written.
+pub(super) fn listeners(
+    root: &mut Table<'_>,
+    routes: &[Declared<CheckedRoute>],
+) -> Vec<Declared<Listener>> {
+    let reading = root.reading;
+    let Some(tables) = root.named("listener") else {
+        reading.mistake_of_file(
+            "there is no listener: nobody could call",
+            "[listener.local] with address = \"127.0.0.1:8080\"",
+        );
+        return Vec::new();
+    };
+    let listeners: Vec<_> = tables
+        .into_iter()
+        .map(|Named { name, mut table }| {
+            let span = table
+                .value("address")
+                .map_or(table.span.clone(), Spanned::span);
+            Declared {
+                name: name.clone(),
+                span,
+                built: listener(name, table, routes),
+            }
+        })
+        .collect();
+    if listeners.iter().all(|listener| listener.built.is_some()) {
+        warn_of_routes_without_listener(reading, &listeners, routes);
+    }
+    listeners
+}
+
+fn listener(
+    name: Arc<str>,
+    mut table: Table<'_>,
+    routes: &[Declared<CheckedRoute>],
+) -> Option<Listener> {
+    let address = address(&mut table);
+    let tls = tls(&mut table, address.as_ref());
+    let hosts = hosts(&mut table);
+    let origins = origins(&mut table);
+    let mut timeout = |key, default| table.duration(key).unwrap_or(default);
+    let head_timeout = timeout("head_timeout", defaults::HEAD_TIMEOUT);
+    let keep_alive = timeout("keep_alive", defaults::KEEP_ALIVE);
+    let stall_timeout = timeout("stall_timeout", defaults::STALL_TIMEOUT);
+    let max_head_size = max_head_size(&mut table);
+    let max_connections = table.number("max_connections", 1);
+    let served = served(&mut table, routes);
+    let is_open = refuse_open_address(&mut table, address.as_ref(), &name);
+    table.later(&["callers"]);
+    let span = table.span.clone();
+    let reading = table.reading;
+    table.done();
+
+    let (address, served) = (address?, served?);
+    refuse_two_of_one_path(reading, routes, &served);
+    if is_open {
+        refuse_unlimited_routes(reading, routes, &served, &name);
+    }
+    if served.is_empty() && !routes.is_empty() {
+        reading.mistake(
+            span,
+            "this listener serves no route",
+            "routes = [\"NAME\"], or leave it out",
+        );
+    }
+    Some(Listener {
+        name,
+        address,
+        tls: tls?,
+        hosts: hosts?,
+        origins: origins?,
+        head_timeout,
+        keep_alive,
+        stall_timeout,
+        max_head_size: max_head_size?,
+        max_connections: max_connections.map_or(defaults::MAX_CONNECTIONS, |n| n as usize),
+        routes: served,
+    })
+}
+
+fn address(table: &mut Table<'_>) -> Option<ListenAddress> {
+    let reading = table.reading;
+    let mode = mode(table);
+    let uids = table.numbers("uids");
+    let gids = table.numbers("gids");
+    if table.key("address").is_none() {
+        table.missing(
+            "a listener needs an address",
+            "address = \"127.0.0.1:8080\"",
+        );
+    }
+    let text = table.text("address")?;
+    match address::listen_address(text.get_ref()) {
+        Err(wrong) => {
+            reading.wrong(text.span(), wrong);
+            None
+        }
+        Ok(address::Written::Tcp(addresses)) => {
+            for key in ["mode", "uids", "gids"] {
+                if let Some(span) = table.key(key) {
+                    let hint = "address = \"unix:/run/…/proxy.sock\", or leave it out";
+                    reading.mistake(span, format!("{key} is for unix sockets"), hint);
+                }
+            }
+            Some(ListenAddress::Tcp(addresses))
+        }
+        Ok(address::Written::Unix(path)) => {
+            let path = location::resolve_noting(reading, &Spanned::new(text.span(), path))?;
+            if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+                let what = format!("longer than {LONGEST_SOCKET_PATH} bytes");
+                reading.mistake(text.span(), what, "the kernel's limit for unix sockets");
+                return None;
+            }
+            Some(ListenAddress::Unix {
+                path,
+                mode: mode.unwrap_or(defaults::SOCKET_MODE),
+                uids: uids.unwrap_or_default(),
+                gids: gids.unwrap_or_default(),
+            })
+        }
+    }
+}
+
+fn mode(table: &mut Table<'_>) -> Option<u32> {
+    let text = table.text("mode")?;
+    let mode = u32::from_str_radix(text.get_ref(), 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777);
+    if mode.is_none() {
+        let hint = "octal digits in quotes, such as \"0660\"";
+        table.reading.mistake(text.span(), "not a file mode", hint);
+    }
+    mode
+}
+
+/// The outer `None` is a mistake, the inner one a key that is not there.
+fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<ListenerTls>> {
+    let Some(mut tls) = table.table("tls") else {
+        return table.key("tls").is_none().then_some(None);
+    };
+    let reading = tls.reading;
+    let span = tls.span.clone();
+    let self_signed = tls.boolean("self_signed").unwrap_or(false);
+    let keys = [tls.key("certificate"), tls.key("key")];
+    let certificate = location::file(&mut tls, "certificate");
+    let key = location::file(&mut tls, "key");
+    tls.later(&["client_ca"]);
+    tls.done();
+    match (self_signed, keys) {
+        (true, [None, None]) => {
+            let is_loopback =
+                |address| matches!(address, &ListenAddress::Tcp(_)) && address.is_local();
+            if address.is_none_or(is_loopback) {
+                return Some(Some(ListenerTls::SelfSigned));
+            }
+            let hint = "certificate and key for an address that others reach";
+            reading.mistake(span, "self_signed is for loopback addresses", hint);
+            None
+        }
+        (false, [Some(_), Some(_)]) => Some(Some(ListenerTls::Files {
+            certificate: certificate?,
+            key: key?,
+        })),
+        _ => {
+            reading.mistake(
+                span,
+                "tls is either certificate and key, or self_signed",
+                "{ certificate = \"tls.crt\", key = \"tls.key\" } or { self_signed = true }",
+            );
+            None
+        }
+    }
+}
+
+fn hosts(table: &mut Table<'_>) -> Option<Vec<String>> {
+    checked_list(
+        table,
+        "hosts",
+        |host| is_host(host),
+        "not a host name",
+        "names without scheme and port: \"proxy.internal\"",
+    )
+}
+
+fn origins(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let is_origin = |text: &str| {
+        let authority = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        authority
+            .and_then(|text| text.parse::<http::uri::Authority>().ok())
+            .is_some_and(|authority| {
+                !authority.host().is_empty() && !authority.as_str().contains('@')
+            })
+    };
+    let hint = "scheme, host and port where it is not the usual one: \"https://grafana.internal\"";
+    checked_list(table, "origins", is_origin, "not an origin", hint)
+}
+
+/// A list of names, in lower case; none where the key is not there.
+fn checked_list(
+    table: &mut Table<'_>,
+    key: &'static str,
+    is_right: impl Fn(&str) -> bool,
+    what: &'static str,
+    hint: &'static str,
+) -> Option<Vec<String>> {
+    if table.key(key).is_none() {
+        return Some(Vec::new());
+    }
+    let texts = table.texts(key)?;
+    let wrong: Vec<_> = texts
+        .iter()
+        .filter(|text| !is_right(text.get_ref()))
+        .collect();
+    wrong
+        .iter()
+        .for_each(|text| table.reading.mistake(text.span(), what, hint));
+    wrong.is_empty().then(|| {
+        texts
+            .iter()
+            .map(|text| text.get_ref().to_ascii_lowercase())
+            .collect()
+    })
+}
+
+fn max_head_size(table: &mut Table<'_>) -> Option<usize> {
+    if table.key("max_head_size").is_none() {
+        return Some(defaults::MAX_HEAD_SIZE);
+    }
+    let size = table.size("max_head_size")?;
+    // hyper refuses to work with less.
+    let is_right = (8 * 1024..=1024 * 1024).contains(size.get_ref());
+    if !is_right {
+        let hint = "64 KiB is the default";
+        table
+            .reading
+            .mistake(size.span(), "not from 8KiB to 1MiB", hint);
+    }
+    usize::try_from(size.into_inner()).ok().filter(|_| is_right)
+}
+
+/// Indexes of the routes that are served here: those that are named, or all.
+fn served(table: &mut Table<'_>, routes: &[Declared<CheckedRoute>]) -> Option<Vec<usize>> {
+    if table.key("routes").is_none() {
+        return Some((0..routes.len()).collect());
+    }
+    let names = table.texts("routes")?;
+    let mut served = Vec::new();
+    for name in &names {
+        let index = resolve(table.reading, routes, name, "route")?;
+        if served.contains(&index) {
+            table
+                .reading
+                .mistake(name.span(), "named twice", "leave one out");
+        } else {
+            served.push(index);
+        }
+    }
+    Some(served)
+}
+
+/// Whether others than this machine reach the listener; a mistake unless that is waived.
+fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, name: &str) -> bool {
+    let anyone = table.boolean("anyone").unwrap_or(false);
+    if address.is_none_or(ListenAddress::is_local) {
+        return false;
+    }
+    if anyone {
+        table.reading.waive("anyone", format!("listener.{name}"));
+    } else if let Some(value) = table.value("address") {
+        table.reading.mistake(
+            value.span(),
+            "anyone who reaches this address would act with the proxy's credentials",
+            "listen on 127.0.0.1 or a unix socket, or waive it by name: anyone = true \
+             (named callers come with a later version)",
+        );
+    }
+    true
+}
+
+fn refuse_unlimited_routes(
+    reading: &Reading<'_>,
+    routes: &[Declared<CheckedRoute>],
+    served: &[usize],
+    listener: &str,
+) {
+    for route in served.iter().map(|index| &routes[*index]) {
+        if route.built.as_ref().is_some_and(|built| !built.is_limited) {
+            reading.mistake(
+                route.span.clone(),
+                format!("listener `{listener}` is open to others, and this route lets everything pass"),
+                "preset = \"watsonx\" or \"license-service\", or allow = [\"GET /v2/*\"]; allow = [\"*\"] waives it",
+            );
+        }
+    }
+}
+
+fn refuse_two_of_one_path(
+    reading: &Reading<'_>,
+    routes: &[Declared<CheckedRoute>],
+    served: &[usize],
+) {
+    let served: Vec<_> = served
+        .iter()
+        .filter_map(|index| routes[*index].built.as_ref())
+        .collect();
+    for (index, one) in served.iter().enumerate() {
+        let twin = served[..index].iter().find(|other| {
+            one.route.prefix == other.route.prefix && one.route.host == other.route.host
+        });
+        if let Some(twin) = twin {
+            reading.mistake(
+                one.path.clone(),
+                format!("route `{}` has the same path and host", twin.route.name),
+                "change one of them, or serve them on two listeners: routes = [\"NAME\"]",
+            );
+        }
+    }
+}
+
+fn warn_of_routes_without_listener(
+    reading: &Reading<'_>,
+    listeners: &[Declared<Listener>],
+    routes: &[Declared<CheckedRoute>],
+) {
+    for (index, route) in routes.iter().enumerate() {
+        let is_served = |one: &Declared<Listener>| {
+            one.built
+                .as_ref()
+                .is_some_and(|listener| listener.routes.contains(&index))
+        };
+        if !listeners.iter().any(is_served) {
+            reading.warning(
+                route.span.clone(),
+                "no listener serves this route",
+                format!("add \"{}\" to the routes of a listener", route.name),
+            );
+        }
+    }
+}
+
+/// Two sockets of one address: the second could not be bound, or would take half of the connections.
+pub(super) fn refuse_shared_addresses(
+    reading: &Reading<'_>,
+    listeners: &[Declared<Listener>],
+    admin: &WrittenAdmin,
+) {
+    let mut taken: Vec<(String, ListenAddress)> = Vec::new();
+    let mut claim = |who: String, span: Span, address: ListenAddress| {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(other, &address)) {
+            let hint = "give each an address or port of its own";
+            reading.mistake(span, format!("{other} has this address already"), hint);
+        }
+        taken.push((who, address));
+    };
+    for listener in listeners {
+        if let Some(built) = &listener.built {
+            claim(
+                format!("listener `{}`", listener.name),
+                listener.span.clone(),
+                built.address.clone(),
+            );
+        }
+    }
+    let written = [
+        ("admin.address", &admin.address),
+        ("admin.probes", &admin.probes),
+    ];
+    for (who, address) in written {
+        if let Some(address) = address {
+            let tcp = ListenAddress::Tcp(vec![*address.get_ref()]);
+            claim(who.to_owned(), address.span(), tcp);
+        }
+    }
+}
+
+fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let is_same = |a: &SocketAddr, b: &SocketAddr| {
+        let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && a.is_ipv4() == b.is_ipv4();
+        let (x, y) = (a.ip(), b.ip());
+        a.port() != 0 && a.port() == b.port() && (x == y || covers(x, y) || covers(y, x))
+    };
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            one.iter().any(|a| other.iter().any(|b| is_same(a, b)))
+        }
+        (ListenAddress::Unix { path: one, .. }, ListenAddress::Unix { path: other, .. }) => {
+            one == other
+        }
+        _ => false,
+    }
+}
+
+/// `sockaddr_un` has 108 bytes, the last of them zero.
+const LONGEST_SOCKET_PATH: usize = 107;

@@ -1,0 +1,265 @@
+//! Places: where secrets and files are read. A secret itself is never written in the configuration.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use token_source::{Location, credential::Text};
+use toml::{Spanned, de::DeValue};
+
+use crate::config::{
+    reading::{Reading, Span, Wrong},
+    source::Environment,
+    wire::Table,
+};
+
+/// The place of a secret.
+pub(super) fn secret(table: &mut Table<'_>, key: &'static str) -> Option<Location> {
+    let value = table.value(key)?;
+    match value.get_ref() {
+        DeValue::Table(entries) => location(Table::new(table.reading, value.span(), entries)),
+        _ => {
+            table.reading.mistake(
+                value.span(),
+                "a secret is never written in the configuration",
+                format!("write where it is read: {}", forms(key)),
+            );
+            None
+        }
+    }
+}
+
+/// A text that is no secret, written as it is or read from a place.
+pub(super) fn text(table: &mut Table<'_>, key: &'static str) -> Option<Text> {
+    let value = table.value(key)?;
+    if let DeValue::Table(entries) = value.get_ref() {
+        return location(Table::new(table.reading, value.span(), entries)).map(Text::Location);
+    }
+    let text = table.hidden_text(key)?;
+    if text.get_ref().is_empty() || text.get_ref().chars().any(char::is_control) {
+        let what = format!("{key} is empty, or has a control character in it");
+        table.reading.mistake(
+            text.span(),
+            what,
+            format!("{key} = \"…\", or {}", forms(key)),
+        );
+        return None;
+    }
+    Some(Text::Literal(text.into_inner()))
+}
+
+/// A file, given by its path alone or as any other place.
+pub(super) fn file_or_location(table: &mut Table<'_>, key: &'static str) -> Option<Location> {
+    let value = table.value(key)?;
+    if let DeValue::Table(entries) = value.get_ref() {
+        return location(Table::new(table.reading, value.span(), entries));
+    }
+    Some(Location::File {
+        path: file(table, key)?,
+        field: None,
+    })
+}
+
+/// The path of a file that should be there.
+pub(super) fn file(table: &mut Table<'_>, key: &'static str) -> Option<PathBuf> {
+    let text = table.hidden_text(key)?;
+    let path = resolve_noting(table.reading, &text)?;
+    warn_unless_readable(table.reading, text.span(), &path);
+    Some(path)
+}
+
+/// The absolute path that `text` stands for, told as a mistake where it stands for none.
+pub(super) fn resolve_noting(reading: &Reading<'_>, text: &Spanned<String>) -> Option<PathBuf> {
+    match resolve(text.get_ref(), reading.folder, reading.environment) {
+        Ok(path) => {
+            if is_surely_a_path(&path, reading.folder) {
+                reading.show(text.span());
+            }
+            Some(path)
+        }
+        Err(wrong) => {
+            reading.wrong(text.span(), wrong);
+            None
+        }
+    }
+}
+
+/// What is amiss with a file that something will read later, if anything is.
+pub(crate) fn warn_if_not_there(path: &Path) -> Option<Wrong> {
+    let later = "it may come later: the proxy starts without it, what needs it waits";
+    let wrong = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            Wrong::new("this is a directory, not a file", "name the file in it")
+        }
+        Ok(_) => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Wrong::new("this file is not there", later)
+        }
+        Err(_) => Wrong::new("this file cannot be read by the user who is asking", later),
+    };
+    Some(wrong)
+}
+
+fn warn_unless_readable(reading: &Reading<'_>, span: Span, path: &Path) {
+    if let Some(wrong) = warn_if_not_there(path) {
+        reading.warning(span, wrong.what, wrong.hint);
+    }
+}
+
+fn location(mut table: Table<'_>) -> Option<Location> {
+    let reading = table.reading;
+    let kinds = ["file", "env", "systemd", "command"];
+    let later = ["kubernetes_secret", "keyring"];
+    let written: Vec<_> = kinds
+        .iter()
+        .copied()
+        .filter_map(|key| table.key(key))
+        .collect();
+    let is_of_later_version = later.iter().any(|key| table.has(key));
+    table.later(&later);
+    if written.len() + usize::from(is_of_later_version) != 1 {
+        let span = written.get(1).unwrap_or(&table.span).clone();
+        reading.mistake(
+            span,
+            "a place is exactly one of file, env, systemd, command",
+            format!("one of {}", forms("…")),
+        );
+    }
+    let field = table.text("field");
+    if let (Some(field), None) = (&field, table.key("file")) {
+        reading.mistake(
+            field.span(),
+            "only a file has fields",
+            "{ file = \"apikey.json\", field = \"apikey\" }",
+        );
+    }
+    let has_file = table.key("file").is_some();
+    let file = file(&mut table, "file");
+    let env = environment_variable(&mut table);
+    let systemd = systemd_credential(&mut table);
+    let command = command(&mut table);
+    table.done();
+    if written.len() != 1 {
+        None
+    } else if has_file {
+        Some(Location::File {
+            path: file?,
+            field: field.map(Spanned::into_inner),
+        })
+    } else {
+        env.map(Location::Env)
+            .or(systemd.map(Location::Systemd))
+            .or(command.map(Location::Command))
+    }
+}
+
+fn environment_variable(table: &mut Table<'_>) -> Option<String> {
+    let name = table.hidden_text("env")?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if name.get_ref().is_empty() || !name.get_ref().bytes().all(is_name) {
+        table.reading.mistake(
+            name.span(),
+            "not the name of an environment variable",
+            "the name, not the value: { env = \"WATSONX_APIKEY\" }",
+        );
+        return None;
+    }
+    if table.reading.environment.has(name.get_ref()) {
+        table.reading.show(name.span());
+    } else {
+        table.reading.warning(
+            name.span(),
+            "no such environment variable here",
+            "it must be set where the proxy runs; the name is written here, never the value",
+        );
+    }
+    Some(name.into_inner())
+}
+
+fn systemd_credential(table: &mut Table<'_>) -> Option<String> {
+    let name = table.hidden_text("systemd")?;
+    let reading = table.reading;
+    if name.get_ref().is_empty() || name.get_ref().contains(['/', '\0']) || *name.get_ref() == ".."
+    {
+        reading.mistake(
+            name.span(),
+            "not the name of a systemd credential",
+            "the name in LoadCredential=: { systemd = \"api-key\" }",
+        );
+        return None;
+    }
+    match reading.environment.path(CREDENTIALS_DIRECTORY) {
+        Some(folder) if folder.join(name.get_ref()).exists() => reading.show(name.span()),
+        _ => reading.warning(
+            name.span(),
+            "no such systemd credential here",
+            "the unit of the proxy needs LoadCredential= for it",
+        ),
+    }
+    Some(name.into_inner())
+}
+
+fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let words = table.hidden_texts("command")?;
+    if words
+        .first()
+        .is_none_or(|program| program.get_ref().is_empty())
+    {
+        let span = table.key("command").unwrap_or_default();
+        table.reading.mistake(
+            span,
+            "the command is empty",
+            "the program and its arguments: [\"op\", \"read\", \"op://vault/watsonx/key\"]",
+        );
+        return None;
+    }
+    Some(words.into_iter().map(Spanned::into_inner).collect())
+}
+
+fn resolve(text: &str, folder: &Path, environment: &Environment) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new("not a path", "write the path of the file"));
+    }
+    let expand = |rest: &str, variable: &str| match environment.path(variable) {
+        Some(start) => Ok(start.join(rest.trim_start_matches('/'))),
+        None => Err(Wrong::new(
+            format!("${variable} is not set here, and this path begins with it"),
+            "write the whole path",
+        )),
+    };
+    if let Some(rest) = text
+        .strip_prefix("~")
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    {
+        return expand(rest, "HOME");
+    }
+    for form in ["$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"] {
+        if let Some(rest) = text.strip_prefix(form).filter(|rest| rest.starts_with('/')) {
+            return expand(rest, CREDENTIALS_DIRECTORY);
+        }
+    }
+    Ok(folder.join(text))
+}
+
+/// Whether the path leads through a directory that exists, besides the root and the folder that all relative paths
+/// are in: a secret that was written in place of its file does not.
+fn is_surely_a_path(path: &Path, folder: &Path) -> bool {
+    path.exists()
+        || path.ancestors().skip(1).any(|above| {
+            above
+                .components()
+                .any(|part| matches!(part, Component::Normal(_)))
+                && !folder.starts_with(above)
+                && above.is_dir()
+        })
+}
+
+fn forms(key: &str) -> String {
+    format!(
+        "{{ file = \"/run/secrets/{key}\" }}, {{ file = \"key.json\", field = \"apikey\" }}, \
+         {{ env = \"NAME\" }}, {{ systemd = \"name\" }} or {{ command = [\"op\", \"read\", \"…\"] }}"
+    )
+}
+
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";

@@ -1,0 +1,133 @@
+//! `[upstream.NAME]`: a base URL and how it is reached.
+
+use std::sync::Arc;
+
+use token_source::{Origin, Trust, connect::OriginError};
+
+use super::{Declared, trust};
+use crate::config::{
+    Upstream, defaults,
+    reading::{Span, Wrong},
+    wire::{Named, Table},
+};
+
+pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<Declared<Upstream>> {
+    root.named("upstream")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|Named { name, table }| Declared {
+            name: name.clone(),
+            span: table.span.clone(),
+            built: upstream(name, table),
+        })
+        .collect()
+}
+
+fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
+    let place = format!("upstream.{name}");
+    if table.key("url").is_none() {
+        table.missing(
+            "an upstream needs a url",
+            "url = \"https://host[:port][/path]\"",
+        );
+    }
+    let origin = origin(
+        &mut table,
+        &Keys {
+            url: "url",
+            tls: "tls",
+        },
+        &place,
+    );
+    let mut timeout = |key, default| table.duration(key).unwrap_or(default);
+    let connect_timeout = timeout("connect_timeout", defaults::CONNECT_TIMEOUT);
+    let first_byte_timeout = timeout("first_byte_timeout", defaults::FIRST_BYTE_TIMEOUT);
+    let idle_timeout = timeout("idle_timeout", defaults::IDLE_TIMEOUT);
+    table.later(&["proxy", "protocol"]);
+    table.done();
+    Some(Upstream {
+        name,
+        origin: origin?,
+        connect_timeout,
+        first_byte_timeout,
+        idle_timeout,
+    })
+}
+
+/// The keys that name a server.
+pub(crate) struct Keys {
+    pub(crate) url: &'static str,
+    pub(crate) tls: &'static str,
+}
+
+/// The server that a table names, with `plain_http` for both of its URLs; `place` names its waivers.
+pub(crate) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<Origin> {
+    let trust = trust::trust_or_default(table, keys.tls, place);
+    let plain_http = table.boolean("plain_http").unwrap_or(false);
+    let url = table.hidden_text(keys.url)?;
+    let origin = match Origin::parse(url.get_ref(), Arc::new(trust.clone().unwrap_or_default())) {
+        Ok(origin) => origin,
+        Err(error) => {
+            table.reading.wrong(url.span(), origin_wrong(error));
+            return None;
+        }
+    };
+    // No user and no query in it: it holds no secret.
+    table.reading.show(url.span());
+    refuse_careless_plain_http(table, &origin, url.span(), plain_http, keys);
+    if !origin.tls {
+        table.reading.waive("plain_http", place.to_owned());
+    }
+    trust.map(|_: Trust| origin)
+}
+
+/// What is wrong with a base URL, with what to do.
+pub(crate) fn origin_wrong(error: OriginError) -> Wrong {
+    let hint = match error {
+        OriginError::Userinfo => {
+            "leave out `user:password@`; a [credential.…] table says who the proxy is"
+        }
+        OriginError::Query => "leave out `?` and `#` and all after it; see default_query of routes",
+        OriginError::Malformed | OriginError::Scheme | OriginError::Path => {
+            "https://cpd-instance.apps.example.com, with :port and /path where needed"
+        }
+    };
+    Wrong::new(error.to_string(), hint)
+}
+
+fn refuse_careless_plain_http(
+    table: &mut Table<'_>,
+    origin: &Origin,
+    url: Span,
+    plain_http: bool,
+    keys: &Keys,
+) {
+    if !origin.tls && !plain_http {
+        table.reading.mistake(
+            url,
+            "credentials would cross the network in the clear",
+            "write https://, or waive TLS by name: plain_http = true",
+        );
+    }
+    if !origin.tls
+        && let Some(tls) = table.key(keys.tls)
+    {
+        table.reading.mistake(
+            tls,
+            format!("{} has no meaning for an http:// url", keys.tls),
+            format!("leave it out, or write https:// in {}", keys.url),
+        );
+    }
+    let serves_another = keys.url != "url" || table.has("identity_url");
+    if origin.tls
+        && plain_http
+        && !serves_another
+        && let Some(waiver) = table.key("plain_http")
+    {
+        table.reading.mistake(
+            waiver,
+            "plain_http waives TLS, and the url is https://",
+            "leave it out: a waiver that is not needed would hide a mistake later",
+        );
+    }
+}
