@@ -1,7 +1,7 @@
 //! mimalloc, told to give freed memory back at once: the one crate with `unsafe` in it.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
-use mimalloc::MiMalloc;
+pub use mimalloc::MiMalloc;
 
 /// The allocator that `#[global_allocator]` names.
 pub const ALLOCATOR: MiMalloc = MiMalloc;

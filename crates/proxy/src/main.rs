@@ -1,3 +1,13 @@
-//! The binary: everything it does is in the library.
+//! The binary `watsonx-auth-proxy`; everything that it does is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use allocator::{ALLOCATOR, MiMalloc};
+
+#[global_allocator]
+static GLOBAL: MiMalloc = ALLOCATOR;
+
+fn main() -> ExitCode {
+    allocator::purge_at_once();
+    watsonx_auth_proxy::command::run()
+}

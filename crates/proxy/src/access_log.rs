@@ -1,0 +1,33 @@
+//! One line per request; the only place that prints a URI, and never its query.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::journey::trip::Trip;
+
+/// The `tracing` target of access lines.
+pub const TARGET: &str = "access";
+
+/// Writes the line of a journey that has ended.
+pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
+    tracing::info!(
+        target: TARGET,
+        listener = %trip.listener,
+        route = trip.route.as_deref(),
+        method = trip.method.as_str(),
+        path = trip.target.as_ref().map(|target| target.path()),
+        status = status.as_u16(),
+        bytes = trip.bytes,
+        duration_ms = millis(duration),
+        overhead_ms = trip.overhead.map(millis),
+        code = trip.code,
+        request_id = trip.request_id.as_deref(),
+        "request"
+    );
+}
+
+/// Milliseconds to three places.
+fn millis(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
+}

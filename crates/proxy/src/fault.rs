@@ -1,0 +1,219 @@
+//! Anything that stops a journey, with its code, its status and what the client is told.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Which side a fault is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client asked for something that it may not have, or not in this form.
+    Client,
+    /// The credential could not be had.
+    Credential,
+    /// The upstream did not answer, or not with HTTP.
+    Upstream,
+    /// The proxy itself is busy or ending.
+    Proxy,
+}
+
+/// The rule that turned a caller away; named to the client, its value never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The `Host` is none of the names that this listener answers to.
+    Host,
+    /// A browser calls from a foreign origin.
+    Origin,
+    /// The unix user on the other end of the socket is not listed.
+    User,
+}
+
+impl Rule {
+    /// The word for it in `Proxy-Status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::User => "user",
+        }
+    }
+}
+
+/// Anything that stops a journey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is ambiguous or not HTTP as the standards have it.
+    BadRequest,
+    /// A rule of the listener turns the caller away.
+    CallerNotAllowed(Rule),
+    /// The route's `allow`, `deny` or preset closes this path.
+    PathNotAllowed,
+    /// The path is one of the platform's own token machines.
+    TokenEndpointDenied,
+    /// No route takes this path.
+    NoRoute,
+    /// `TRACE` would echo the credential; `CONNECT` is no request to an upstream.
+    MethodNotAllowed,
+    /// The body is larger than the route's `max_body`.
+    BodyTooLarge,
+    /// The request came through this very proxy before.
+    LoopDetected,
+    /// There is no valid token; the next attempt is made after this time.
+    CredentialUnavailable {
+        /// How long until the next attempt.
+        retry_after: Duration,
+    },
+    /// DNS, routing or a refused connection.
+    UpstreamUnreachable,
+    /// The TLS handshake failed or the certificate is not trusted.
+    UpstreamTls,
+    /// The answer was cut, malformed or not HTTP.
+    UpstreamProtocol,
+    /// Connecting, the first byte or the next piece took too long.
+    UpstreamTimeout,
+    /// The proxy is ending.
+    Draining,
+    /// The client went away before its answer; seen in logs only.
+    ClientGone,
+}
+
+impl Fault {
+    /// The stable name: in the answer, in `Proxy-Status`, in logs and in `faults_total{code}`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::CallerNotAllowed(_) => "caller_not_allowed",
+            Self::PathNotAllowed => "path_not_allowed",
+            Self::TokenEndpointDenied => "token_endpoint_denied",
+            Self::NoRoute => "no_route",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::LoopDetected => "loop_detected",
+            Self::CredentialUnavailable { .. } => "credential_unavailable",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Draining => "draining",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// The status that goes with the code.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::CallerNotAllowed(_) | Self::PathNotAllowed | Self::TokenEndpointDenied => {
+                StatusCode::FORBIDDEN
+            }
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+            Self::CredentialUnavailable { .. } | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnreachable | Self::UpstreamTls | Self::UpstreamProtocol => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientGone => StatusCode::from_u16(499).expect("499 is a status number"),
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn side(self) -> Side {
+        match self {
+            Self::BadRequest
+            | Self::CallerNotAllowed(_)
+            | Self::PathNotAllowed
+            | Self::TokenEndpointDenied
+            | Self::NoRoute
+            | Self::MethodNotAllowed
+            | Self::BodyTooLarge
+            | Self::LoopDetected
+            | Self::ClientGone => Side::Client,
+            Self::CredentialUnavailable { .. } => Side::Credential,
+            Self::UpstreamUnreachable
+            | Self::UpstreamTls
+            | Self::UpstreamProtocol
+            | Self::UpstreamTimeout => Side::Upstream,
+            Self::Draining => Side::Proxy,
+        }
+    }
+
+    /// What the client is told: a fixed text, never that of an inner error.
+    pub fn told_to_client(self) -> &'static str {
+        match self {
+            Self::BadRequest => "the request is malformed or ambiguous",
+            Self::CallerNotAllowed(Rule::Host) => {
+                "this listener does not answer to the Host of the request"
+            }
+            Self::CallerNotAllowed(Rule::Origin) => "a browser may not call from this origin",
+            Self::CallerNotAllowed(Rule::User) => "this unix user may not call",
+            Self::PathNotAllowed => "the route does not allow this method and path",
+            Self::TokenEndpointDenied => {
+                "the platform's token endpoints are closed: the proxy holds the credential"
+            }
+            Self::NoRoute => "no route takes this path",
+            Self::MethodNotAllowed => "this method is not proxied",
+            Self::BodyTooLarge => "the request body is larger than the route allows",
+            Self::LoopDetected => "the request came through this proxy before",
+            Self::CredentialUnavailable { .. } => {
+                "the proxy has no valid credential for this route at the moment"
+            }
+            Self::UpstreamUnreachable => "the upstream cannot be reached",
+            Self::UpstreamTls => "the TLS connection to the upstream failed",
+            Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
+            Self::UpstreamTimeout => "the upstream did not answer in time",
+            Self::Draining => "the proxy is shutting down",
+            Self::ClientGone => "the client went away",
+        }
+    }
+
+    /// What to do about it: a fixed text that names configuration keys.
+    pub fn more_info(self) -> &'static str {
+        match self {
+            Self::BadRequest => {
+                "dot segments, empty segments, encoded slashes and repeated framing are refused"
+            }
+            Self::CallerNotAllowed(Rule::Host) => {
+                "call by localhost or an address, or add the name to the listener's hosts"
+            }
+            Self::CallerNotAllowed(Rule::Origin) => "add the origin to the listener's origins",
+            Self::CallerNotAllowed(Rule::User) => "add the user to the listener's uids or gids",
+            Self::PathNotAllowed => "see the route's preset, allow and deny",
+            Self::TokenEndpointDenied => {
+                "call the API without logging in, or see the route's token_endpoints"
+            }
+            Self::NoRoute => "see the configured routes and the listener's routes",
+            Self::MethodNotAllowed => "TRACE would echo the credential and CONNECT has no upstream",
+            Self::BodyTooLarge => "see the route's max_body",
+            Self::LoopDetected => "an upstream's url leads back to this proxy",
+            Self::CredentialUnavailable { .. } => {
+                "the log and /readyz of the proxy name the credential and the reason"
+            }
+            Self::UpstreamUnreachable => {
+                "see the upstream's url; the log of the proxy has the reason"
+            }
+            Self::UpstreamTls => {
+                "see the upstream's tls: ca, pin, server_name; the log of the proxy has the reason"
+            }
+            Self::UpstreamProtocol => "the log of the proxy has the reason",
+            Self::UpstreamTimeout => {
+                "see the upstream's connect_timeout, first_byte_timeout and idle_timeout"
+            }
+            Self::Draining => "try again on a new connection",
+            Self::ClientGone => "",
+        }
+    }
+
+    /// `Retry-After` in whole seconds, where the answer carries one.
+    pub fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::CredentialUnavailable { retry_after } => {
+                Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
+                    .map(|seconds| seconds.max(1))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Step 1: who may call. Whoever reaches a listener acts with the credential, so a web page, a rebound DNS name or
+//! another unix user must not.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+
+use crate::fault::{Fault, Rule};
+
+/// Whom a listener lets in.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Names, besides the loopback ones, that a `Host` may carry; lower case, no port.
+    pub hosts: Vec<String>,
+    /// Foreign origins that a browser may call from; `scheme://host[:port]`, lower case.
+    pub origins: Vec<String>,
+    /// The unix users and groups that may call, on a unix socket.
+    pub users: Option<Users>,
+    /// Whether clients speak TLS to this listener.
+    pub tls: bool,
+}
+
+/// Unix users and groups, by number.
+#[derive(Debug, Clone)]
+pub struct Users {
+    /// User ids.
+    pub uids: Vec<u32>,
+    /// Group ids.
+    pub gids: Vec<u32>,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Peer {
+    /// A TCP connection.
+    Tcp {
+        /// The client's address.
+        remote: SocketAddr,
+        /// The address that it connected to.
+        local: SocketAddr,
+    },
+    /// A unix socket; who it is according to the kernel.
+    Unix {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
+/// What was learnt about a caller that may pass.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The `Host`, lower case, without port and brackets.
+    pub host: String,
+    /// The listed foreign origin that the call comes from, to be told to the browser in the answer.
+    pub origin: Option<HeaderValue>,
+    /// The browser only asks whether it may call.
+    pub preflight: bool,
+}
+
+impl Admission {
+    /// Lets the caller in, or names the rule that turns it away.
+    ///
+    /// # Errors
+    /// `bad_request` for a missing, repeated or contradicted `Host`; `method_not_allowed` for `TRACE` and
+    /// `CONNECT`; `caller_not_allowed` by the rules of host, origin and user.
+    pub fn admit(&self, peer: &Peer, head: &Parts) -> Result<Admitted, Fault> {
+        if head.method == Method::TRACE || head.method == Method::CONNECT {
+            return Err(Fault::MethodNotAllowed);
+        }
+        if let (Some(users), Peer::Unix { uid, gid }) = (&self.users, peer)
+            && !users.uids.contains(uid)
+            && !users.gids.contains(gid)
+        {
+            return Err(Fault::CallerNotAllowed(Rule::User));
+        }
+        let authority = self.authority(head)?;
+        let host = host_of(authority)
+            .ok_or(Fault::BadRequest)?
+            .to_ascii_lowercase();
+        if !self.answers_to(&host, peer) {
+            return Err(Fault::CallerNotAllowed(Rule::Host));
+        }
+        let origin = self.origin(authority, &head.method, &head.headers)?;
+        let preflight = origin.is_some()
+            && head.method == Method::OPTIONS
+            && head
+                .headers
+                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Ok(Admitted {
+            host,
+            origin,
+            preflight,
+        })
+    }
+
+    /// The one `Host`; an absolute target must say the same.
+    fn authority<'a>(&self, head: &'a Parts) -> Result<&'a str, Fault> {
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err(Fault::BadRequest);
+        };
+        let host = host.to_str().map_err(|_| Fault::BadRequest)?;
+        if let Some(target) = head.uri.authority() {
+            let scheme = if self.tls { "https" } else { "http" };
+            if head.uri.scheme_str() != Some(scheme) || !target.as_str().eq_ignore_ascii_case(host)
+            {
+                return Err(Fault::BadRequest);
+            }
+        }
+        Ok(host)
+    }
+
+    /// DNS rebinding needs a name of the attacker's, so only names that cannot be one are answered to.
+    fn answers_to(&self, host: &str, peer: &Peer) -> bool {
+        if host == "localhost" || self.hosts.iter().any(|listed| listed == host) {
+            return true;
+        }
+        let Ok(address) = IpAddr::from_str(host) else {
+            return false;
+        };
+        let came_in_on = match peer {
+            Peer::Tcp { local, .. } => Some(local.ip().to_canonical()),
+            Peer::Unix { .. } => None,
+        };
+        let address = address.to_canonical();
+        address.is_loopback() || came_in_on == Some(address)
+    }
+
+    /// Browsers name the page that calls: it must be ours, listed, or a person who follows a link.
+    fn origin(
+        &self,
+        authority: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Fault> {
+        let foreign = Err(Fault::CallerNotAllowed(Rule::Origin));
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else {
+            let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+            return match site {
+                None | Some(b"none" | b"same-origin") => Ok(None),
+                Some(_) if *method == Method::GET && is_navigation(headers) => Ok(None),
+                Some(_) => foreign,
+            };
+        };
+        let (Ok(text), None) = (origin.to_str(), origins.next()) else {
+            return foreign;
+        };
+        let text = text.to_ascii_lowercase();
+        let scheme = if self.tls { "https" } else { "http" };
+        let ours = text
+            .strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            .is_some_and(|rest| rest.eq_ignore_ascii_case(authority));
+        match ours {
+            true => Ok(None),
+            false if self.origins.contains(&text) => Ok(Some(origin.clone())),
+            false => foreign,
+        }
+    }
+}
+
+/// A person follows a link to a page, as opposed to a page that fetches.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let is = |name, value: &[u8]| {
+        headers
+            .get(name)
+            .is_some_and(|found| found.as_bytes() == value)
+    };
+    is("sec-fetch-mode", b"navigate") && is("sec-fetch-dest", b"document")
+}
+
+/// The host of `host[:port]` without port and brackets; `None` for anything else, userinfo and zones included.
+pub fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']')?;
+            Ipv6Addr::from_str(address).ok()?;
+            (
+                address,
+                if after.is_empty() {
+                    None
+                } else {
+                    Some(after.strip_prefix(':')?)
+                },
+            )
+        }
+        None => {
+            let (host, port) = match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            };
+            let name =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            if host.is_empty() || !host.bytes().all(name) || is_odd_number(host) {
+                return None;
+            }
+            (host, port)
+        }
+    };
+    match port {
+        None => Some(host),
+        Some(digits) if digits.is_empty() || digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (digits.is_empty() || digits.parse::<u16>().is_ok()).then_some(host)
+        }
+        Some(_) => None,
+    }
+}
+
+/// `127.1`, `0x7f.1`, `2130706433`: some resolvers take them for addresses; nothing honest sends them.
+fn is_odd_number(host: &str) -> bool {
+    let last = host
+        .trim_end_matches('.')
+        .rsplit('.')
+        .next()
+        .unwrap_or(host);
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+    numeric && Ipv4Addr::from_str(host).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer::Tcp {
+            remote: "10.0.0.9:4000".parse().unwrap(),
+            local: "10.0.0.1:8080".parse().unwrap(),
+        }
+    }
+
+    fn admit(
+        admission: &Admission,
+        headers: &[(&str, &str)],
+        target: &str,
+        method: &str,
+    ) -> Result<Admitted, Fault> {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admission.admit(&peer(), &request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn only_names_that_cannot_be_rebound_are_answered_to() {
+        let admission = Admission {
+            hosts: vec!["proxy.internal".into()],
+            ..Admission::default()
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "127.8.8.8",
+            "[::1]:8080",
+            "10.0.0.1",
+            "proxy.internal:9",
+        ] {
+            assert!(
+                admit(&admission, &[("host", host)], "/", "GET").is_ok(),
+                "{host}"
+            );
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil",
+            "127.0.0.1.nip.io",
+            "10.0.0.2",
+            "localhost.",
+            "xproxy.internal",
+        ] {
+            let refused = admit(&admission, &[("host", host)], "/", "GET").unwrap_err();
+            assert_eq!(refused, Fault::CallerNotAllowed(Rule::Host), "{host}");
+        }
+        for host in [
+            "",
+            "u@localhost",
+            "[::1%25lo]:80",
+            "localhost:99999",
+            "localhost:x",
+            "a b",
+            "127.1",
+            "2130706433",
+            "[::1]x",
+        ] {
+            assert_eq!(
+                admit(&admission, &[("host", host)], "/", "GET").unwrap_err(),
+                Fault::BadRequest,
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn exactly_one_host_that_an_absolute_target_repeats() {
+        let admission = Admission::default();
+        assert_eq!(
+            admit(&admission, &[], "/", "GET").unwrap_err(),
+            Fault::BadRequest
+        );
+        let twice = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(
+            admit(&admission, &twice, "/", "GET").unwrap_err(),
+            Fault::BadRequest
+        );
+        let host = [("host", "localhost:8080")];
+        assert!(admit(&admission, &host, "http://localhost:8080/x", "GET").is_ok());
+        for target in [
+            "http://evil/",
+            "https://localhost:8080/",
+            "http://u:p@localhost:8080/",
+        ] {
+            assert_eq!(
+                admit(&admission, &host, target, "GET").unwrap_err(),
+                Fault::BadRequest,
+                "{target}"
+            );
+        }
+        assert_eq!(
+            admit(&admission, &host, "/", "TRACE").unwrap_err(),
+            Fault::MethodNotAllowed
+        );
+    }
+
+    #[test]
+    fn a_foreign_page_may_not_call() {
+        let admission = Admission {
+            origins: vec!["https://grafana.internal".into()],
+            ..Admission::default()
+        };
+        let host = ("host", "localhost:8080");
+        let call =
+            |extra: &[(&str, &str)]| admit(&admission, &[&[host], extra].concat(), "/", "GET");
+        assert!(
+            call(&[("origin", "http://localhost:8080")])
+                .unwrap()
+                .origin
+                .is_none()
+        );
+        assert!(
+            call(&[("origin", "https://Grafana.internal")])
+                .unwrap()
+                .origin
+                .is_some()
+        );
+        assert!(call(&[("sec-fetch-site", "same-origin")]).is_ok());
+        let link = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        assert!(call(&link).is_ok());
+        for refused in [
+            &[("origin", "null")][..],
+            &[("origin", "http://localhost:3000")],
+            &[("origin", "https://grafana.internal.evil")],
+            &[
+                ("origin", "https://grafana.internal"),
+                ("origin", "https://evil"),
+            ],
+            &[("sec-fetch-site", "cross-site")],
+            &[
+                ("sec-fetch-site", "same-site"),
+                ("sec-fetch-mode", "no-cors"),
+            ],
+        ] {
+            assert_eq!(
+                call(refused).unwrap_err(),
+                Fault::CallerNotAllowed(Rule::Origin),
+                "{refused:?}"
+            );
+        }
+        let post = admit(&admission, &[&[host][..], &link].concat(), "/", "POST");
+        assert_eq!(post.unwrap_err(), Fault::CallerNotAllowed(Rule::Origin));
+    }
+
+    #[test]
+    fn a_unix_user_must_be_listed() {
+        let admission = Admission {
+            users: Some(Users {
+                uids: vec![1001],
+                gids: vec![50],
+            }),
+            ..Admission::default()
+        };
+        let head = Request::get("/")
+            .header("host", "localhost")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        assert!(
+            admission
+                .admit(&Peer::Unix { uid: 1001, gid: 1 }, &head)
+                .is_ok()
+        );
+        assert!(
+            admission
+                .admit(&Peer::Unix { uid: 1, gid: 50 }, &head)
+                .is_ok()
+        );
+        let refused = admission
+            .admit(
+                &Peer::Unix {
+                    uid: 1002,
+                    gid: 1002,
+                },
+                &head,
+            )
+            .unwrap_err();
+        assert_eq!(refused, Fault::CallerNotAllowed(Rule::User));
+    }
+}

@@ -1,0 +1,251 @@
+//! Step 4: the credential is put on the request. The only place in the proxy where that happens.
+
+use std::{
+    cell::{Ref, RefCell},
+    fmt::Write as _,
+};
+
+use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
+use memchr::memmem::Finder;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret as _;
+use smallvec::SmallVec;
+use token_source::{Feed, Generation, Token};
+use tokio::time::Instant;
+
+use super::rewrite::Target;
+use crate::{config::Place, fault::Fault};
+
+/// Which credential is put where on the requests of a route.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Its feed.
+    pub feed: Feed,
+    /// Header or query.
+    pub place: Place,
+}
+
+/// One worker's copy of an attachment, with the header value or query pair built once per generation.
+#[derive(Debug)]
+pub struct Attacher {
+    attachment: Attachment,
+    built: RefCell<Option<Built>>,
+}
+
+/// Which generation of each attachment of a route a request carries, in the route's order.
+pub type Attached = SmallVec<[Generation; 2]>;
+
+struct Built {
+    generation: Generation,
+    expires: Option<Instant>,
+    form: Form,
+    /// Finds the value in an answer, raw and as it stands in a query.
+    needles: SmallVec<[Finder<'static>; 2]>,
+}
+
+enum Form {
+    Header(HeaderValue),
+    Query(String),
+}
+
+impl Attacher {
+    /// A copy for one worker.
+    pub fn new(attachment: Attachment) -> Self {
+        Self {
+            attachment,
+            built: RefCell::new(None),
+        }
+    }
+
+    /// Puts the value in force on a request that no longer has anything in its place.
+    ///
+    /// # Errors
+    /// `credential_unavailable` when there is no valid value and none comes within `wait_for_token`.
+    pub async fn attach(
+        &self,
+        now: Instant,
+        headers: &mut HeaderMap,
+        target: &mut Target,
+    ) -> Result<Generation, Fault> {
+        let built = match self.in_force(now) {
+            Some(built) => built,
+            None => {
+                let waited = self.attachment.feed.wait().await;
+                let token = waited.map_err(|none| Fault::CredentialUnavailable {
+                    retry_after: none.retry_after,
+                })?;
+                self.build(&token)
+            }
+        };
+        match (&built.form, &self.attachment.place) {
+            (Form::Header(value), Place::Header { name, .. }) => {
+                headers.insert(name, value.clone());
+            }
+            (Form::Query(pair), _) => target.append_pair(pair),
+            (Form::Header(_), Place::Query { .. }) => {
+                unreachable!("a value is built for its place")
+            }
+        }
+        Ok(built.generation)
+    }
+
+    /// Tells the keeper that the upstream refused this value.
+    pub fn reject(&self, generation: Generation) {
+        self.attachment.feed.reject(generation);
+    }
+
+    /// Overwrites the value with `*` wherever it stands in a header of an answer; says whether it stood there.
+    pub fn mask(&self, headers: &mut HeaderMap) -> bool {
+        let built = self.built.borrow();
+        let Some(built) = &*built else { return false };
+        let mut found = false;
+        for value in headers.values_mut() {
+            for needle in &built.needles {
+                let hits: SmallVec<[usize; 2]> = needle.find_iter(value.as_bytes()).collect();
+                if hits.is_empty() {
+                    continue;
+                }
+                let mut masked = value.as_bytes().to_vec();
+                for at in hits {
+                    masked[at..at + needle.needle().len()].fill(b'*');
+                }
+                *value = HeaderValue::from_bytes(&masked).expect("asterisks may stand in a header");
+                found = true;
+            }
+        }
+        found
+    }
+
+    fn in_force(&self, now: Instant) -> Option<Ref<'_, Built>> {
+        let feed = &self.attachment.feed;
+        let current = feed.generation();
+        let built = Ref::filter_map(self.built.borrow(), |built| {
+            built.as_ref().filter(|built| {
+                built.generation == current && built.expires.is_none_or(|end| now < end)
+            })
+        });
+        match built {
+            Ok(built) => Some(built),
+            Err(outdated) => {
+                drop(outdated);
+                let token = feed.current()?;
+                Some(self.build(&token))
+            }
+        }
+    }
+
+    fn build(&self, token: &Token) -> Ref<'_, Built> {
+        *self.built.borrow_mut() = Some(Built::new(token, &self.attachment.place));
+        Ref::map(self.built.borrow(), |built| {
+            built.as_ref().expect("it was built a line ago")
+        })
+    }
+}
+
+impl Built {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the credential is put into the form in which it is attached"
+    )]
+    fn new(token: &Token, place: &Place) -> Self {
+        let value = token.value.expose_secret();
+        let mut needles = SmallVec::new();
+        // A short value would be found, and overwritten, where it is none; no real credential is that short.
+        if value.len() >= SHORTEST_NEEDLE {
+            needles.push(Finder::new(value).into_owned());
+        }
+        let form = match place {
+            Place::Header { scheme, .. } => {
+                let text = if scheme.is_empty() {
+                    value.to_owned()
+                } else {
+                    format!("{scheme} {value}")
+                };
+                let mut header = HeaderValue::from_str(&text).expect("a token is visible ASCII");
+                header.set_sensitive(true);
+                Form::Header(header)
+            }
+            Place::Query { name } => {
+                let encoded = utf8_percent_encode(value, QUERY_VALUE).to_string();
+                if encoded != value && value.len() >= SHORTEST_NEEDLE {
+                    needles.push(Finder::new(&encoded).into_owned());
+                }
+                let mut pair = utf8_percent_encode(name, QUERY_VALUE).to_string();
+                let _ = write!(pair, "={encoded}");
+                Form::Query(pair)
+            }
+        };
+        Self {
+            generation: token.generation,
+            expires: token.expires,
+            form,
+            needles,
+        }
+    }
+}
+
+impl std::fmt::Debug for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Built")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    fn append_pair(&mut self, pair: &str) {
+        let target = match self {
+            Self::AsItCame(target) => target.as_str(),
+            Self::Rewritten(target) => target.as_str(),
+        };
+        let joint = match target.find('?') {
+            None => "?",
+            Some(at) if at + 1 == target.len() || target.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        *self = Self::Rewritten(format!("{target}{joint}{pair}"));
+    }
+
+    /// The target as it goes upstream.
+    ///
+    /// # Errors
+    /// `bad_request` when it cannot stand in a request line.
+    pub fn into_path_and_query(self) -> Result<PathAndQuery, Fault> {
+        match self {
+            Self::AsItCame(target) => Ok(target),
+            Self::Rewritten(target) => PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
+                .map_err(|_| Fault::BadRequest),
+        }
+    }
+}
+
+/// Everything but unreserved characters is encoded: no parser splits or decodes the value into another.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const SHORTEST_NEEDLE: usize = 8;
+
+#[cfg(test)]
+impl Attachment {
+    /// Something attached as `Authorization`, whose value never comes.
+    pub(super) fn for_tests() -> Vec<Self> {
+        let settings = token_source::Settings {
+            name: "test".into(),
+            kind: token_source::Kind::Token {
+                value: token_source::Location::Env("NEVER_SET".into()),
+            },
+            lifetime: None,
+            wait_for_token: None,
+            poll: std::time::Duration::from_secs(5),
+        };
+        let (_, feed) = token_source::Keeper::new(settings);
+        let place = Place::Header {
+            name: http::header::AUTHORIZATION,
+            scheme: "Bearer".into(),
+        };
+        vec![Self { feed, place }]
+    }
+}

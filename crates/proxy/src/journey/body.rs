@@ -1,0 +1,311 @@
+//! The bodies of a request and its answer on their way through: each piece goes on as it comes, none is kept.
+
+use std::{
+    cell::Cell,
+    error::Error,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{
+    Client,
+    pool::{Connection, Pool},
+    trip::Trip,
+};
+use crate::{fault::Fault, sweep::Watch};
+
+/// How far a request body has come; shared with the step that waits for the answer.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The whole body has been handed over.
+    pub ended: Cell<bool>,
+    /// Why it never will be.
+    pub fault: Cell<Option<Fault>>,
+}
+
+/// A request body.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Option<Incoming>,
+    left: Option<u64>,
+    progress: Rc<Progress>,
+    client: Option<Rc<dyn Client>>,
+    watch: Option<(Rc<Watch>, Duration)>,
+}
+
+/// A body that ended without being whole; says nothing more, since a peer may see the text.
+#[derive(Debug)]
+pub struct Cut;
+
+impl Upload {
+    /// A body of at most `max` bytes.
+    pub fn new(incoming: Incoming, max: Option<u64>, client: Rc<dyn Client>) -> Self {
+        let progress = Rc::new(Progress::default());
+        progress.ended.set(incoming.is_end_stream());
+        Self {
+            incoming: Some(incoming),
+            left: max,
+            progress,
+            client: Some(client),
+            watch: None,
+        }
+    }
+
+    /// The body of a request that has none.
+    pub fn empty() -> Self {
+        let progress = Rc::new(Progress::default());
+        progress.ended.set(true);
+        Self {
+            incoming: None,
+            left: None,
+            progress,
+            client: None,
+            watch: None,
+        }
+    }
+
+    /// Every piece that goes out moves the deadline.
+    pub fn moves_deadline(&mut self, watch: Rc<Watch>, within: Duration) {
+        self.watch = Some((watch, within));
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Rc<Progress> {
+        Rc::clone(&self.progress)
+    }
+
+    fn wait(&self, waits: bool) {
+        if let Some(client) = &self.client {
+            client.waits_for_body(waits);
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(incoming).poll_frame(cx);
+        this.wait(polled.is_pending());
+        let frame = ready!(polled);
+        if let Some((watch, within)) = &this.watch {
+            watch.arm(*within);
+        }
+        let fault = match frame {
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match this.left {
+                    Some(left) if size > left => Fault::BodyTooLarge,
+                    left => {
+                        this.left = left.map(|left| left - size);
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+            }
+            None => {
+                this.progress.ended.set(true);
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) if error.is_incomplete_message() => Fault::ClientGone,
+            Some(Err(_)) => Fault::BadRequest,
+        };
+        this.progress.fault.set(Some(fault));
+        Poll::Ready(Some(Err(Cut)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.wait(false);
+    }
+}
+
+/// The body of an answer; with it the journey's record ends, and the connection goes back to its pool.
+#[derive(Debug)]
+pub struct Answer {
+    source: Source,
+    /// The record of the journey; it ends when the answer does.
+    trip: Trip,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Made by the proxy.
+    Own(Option<Bytes>),
+    /// Passed on from the upstream.
+    Upstream(Box<Passing>),
+}
+
+/// An answer on its way through, and the connection that it comes from.
+#[derive(Debug)]
+pub struct Passing {
+    /// The upstream's body.
+    pub incoming: Incoming,
+    /// The connection, to go back to the pool when the answer has ended.
+    pub connection: Option<Connection>,
+    /// Its pool.
+    pub pool: Rc<Pool>,
+    /// Whether the request body has gone out whole: else the connection cannot be used again.
+    pub progress: Rc<Progress>,
+    /// The next piece is waited for, with a deadline.
+    pub waits: bool,
+}
+
+impl Answer {
+    /// An answer that the proxy made.
+    pub fn own(text: impl Into<Bytes>, mut trip: Trip) -> Self {
+        let text = text.into();
+        trip.sent(text.len());
+        trip.complete();
+        Self {
+            source: Source::Own(Some(text)),
+            trip,
+        }
+    }
+
+    /// An answer that is passed on.
+    pub fn passing(passing: Passing, trip: Trip) -> Self {
+        if let Some(connection) = &passing.connection {
+            connection.watch.disarm();
+        }
+        let mut answer = Self {
+            source: Source::Upstream(Box::new(passing)),
+            trip,
+        };
+        if answer.is_end_stream() {
+            // hyper asks such a body for nothing.
+            answer.complete();
+        }
+        answer
+    }
+
+    fn complete(&mut self) {
+        self.trip.complete();
+        if let Source::Upstream(passing) = &mut self.source {
+            passing.put_back();
+        }
+    }
+}
+
+impl Passing {
+    /// The deadline counts from when the next piece is first waited for: a client that reads slowly does not
+    /// make the upstream late.
+    fn is_late(&mut self, cx: &Context<'_>) -> bool {
+        let Some(connection) = &self.connection else {
+            return false;
+        };
+        if !self.waits {
+            self.waits = true;
+            connection.watch.arm(self.pool.upstream().idle_timeout);
+        }
+        connection.watch.poll_passed(cx).is_ready()
+    }
+
+    fn put_back(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.progress.ended.get()
+        {
+            self.pool.put_back(connection, Instant::now());
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let passing = match &mut this.source {
+            Source::Own(text) => {
+                let text = text.take().filter(|text| !text.is_empty());
+                return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
+            }
+            Source::Upstream(passing) => passing,
+        };
+        match Pin::new(&mut passing.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                passing.waits = false;
+                this.trip.sent(frame.data_ref().map_or(0, Bytes::len));
+                if passing.incoming.is_end_stream() {
+                    this.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => {
+                this.trip.fault(
+                    passing
+                        .progress
+                        .fault
+                        .get()
+                        .unwrap_or(Fault::UpstreamProtocol),
+                );
+                Poll::Ready(Some(Err(Cut)))
+            }
+            Poll::Pending => {
+                if passing.is_late(cx) {
+                    this.trip.fault(Fault::UpstreamTimeout);
+                    return Poll::Ready(Some(Err(Cut)));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
+            Source::Upstream(passing) => passing.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Source::Upstream(passing) => passing.incoming.size_hint(),
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body was cut short")
+    }
+}
+
+impl Error for Cut {}

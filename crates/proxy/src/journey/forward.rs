@@ -1,0 +1,93 @@
+//! Step 5: the request goes to the upstream and the head of its answer comes back.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use http::{Request, request::Parts, response};
+use http_body::Body as _;
+
+use super::{
+    body::{Passing, Upload},
+    pool::Pool,
+};
+use crate::{fault::Fault, sweep::Watch};
+
+/// Sends a request over an idle connection or a new one, and waits for the head of the answer.
+///
+/// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
+/// an idempotent request without a body that got no byte of an answer.
+///
+/// # Errors
+/// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
+pub async fn forward(
+    pool: &Rc<Pool>,
+    head: Parts,
+    upload: Upload,
+) -> Result<(response::Parts, Passing), Fault> {
+    let upstream = pool.upstream();
+    let progress = upload.progress();
+    let repeatable = upload.is_end_stream() && head.method.is_idempotent();
+    let mut request = Request::from_parts(head, upload);
+    let mut idle = pool.idle();
+    loop {
+        let mut connection = match idle.take() {
+            Some(connection) => connection,
+            None => pool.open().await?,
+        };
+        let spare = (connection.reused && repeatable).then(|| head_of(&request));
+        request
+            .body_mut()
+            .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
+        connection.watch.arm(upstream.first_byte_timeout);
+        let answer = connection.sender.try_send_request(request);
+        let mut error = match before(&connection.watch, answer).await {
+            None => return Err(Fault::UpstreamTimeout),
+            Some(Ok(answer)) => {
+                let (head, incoming) = answer.into_parts();
+                let passing = Passing {
+                    incoming,
+                    connection: Some(connection),
+                    pool: Rc::clone(pool),
+                    progress,
+                    waits: false,
+                };
+                return Ok((head, passing));
+            }
+            Some(Err(error)) => error,
+        };
+        let unsent = error.take_message().filter(|_| connection.reused);
+        if let Some(again) = unsent.or(spare) {
+            tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
+            request = again;
+            continue;
+        }
+        if let Some(fault) = progress.fault.get() {
+            return Err(fault);
+        }
+        tracing::warn!(upstream = %upstream.name, error = %error.error(), "no answer");
+        return Err(Fault::UpstreamProtocol);
+    }
+}
+
+/// The future's output, unless the deadline passes first.
+async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => watch.poll_passed(cx).map(|()| None),
+    })
+    .await
+}
+
+/// A request with the same head and no body.
+fn head_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,252 @@
+//! What happens to a request? The files of this folder are its steps, and [`travel`] takes them in order.
+
+pub mod admit;
+pub mod attach;
+pub mod body;
+pub mod forward;
+pub mod pool;
+pub mod respond;
+pub mod rewrite;
+pub mod route;
+pub mod trip;
+
+use std::{fmt, rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Response, Uri, header, request::Parts, response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use self::{
+    admit::{Admission, Peer},
+    attach::{Attached, Attacher},
+    body::{Answer, Passing, Upload},
+    pool::{Pool, Upstream},
+    route::{Path, Route},
+    trip::Trip,
+};
+use crate::{
+    fault::Fault,
+    sweep::Sweeper,
+    tally::{RouteTally, Tally},
+};
+
+/// Everything that requests are decided by; built whole from a configuration and swapped whole.
+#[derive(Debug)]
+pub struct Plan {
+    /// Who may come in where, and to which routes.
+    pub listeners: Vec<ListenerPlan>,
+    /// Longest prefix first.
+    pub routes: Vec<Route>,
+    /// Where requests go.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// One access line per request.
+    pub access_log: bool,
+}
+
+/// Who may come in at a listener, and to which routes.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Indexes into the plan's routes, in its order.
+    pub routes: Vec<usize>,
+}
+
+/// One worker's view of the plan: with its own header values and its own connections.
+#[derive(Debug)]
+pub struct View {
+    plan: Arc<Plan>,
+    routes: Vec<RouteView>,
+    pools: Vec<Rc<Pool>>,
+    unrouted: Rc<RouteTally>,
+}
+
+#[derive(Debug)]
+struct RouteView {
+    attachers: Vec<Attacher>,
+    tally: Rc<RouteTally>,
+}
+
+/// The connection that a request comes in on, as far as the journey has to tell it something.
+pub trait Client: fmt::Debug {
+    /// The other end.
+    fn peer(&self) -> Peer;
+    /// Whether the journey waits for the next piece of the request's body.
+    fn waits_for_body(&self, waits: bool);
+    /// The answer has ended, well or not.
+    fn answered(&self);
+}
+
+impl View {
+    /// A view for one worker.
+    pub fn new(plan: Arc<Plan>, sweeper: &Rc<Sweeper>, tally: &Tally) -> Self {
+        let view = |route: &Route| RouteView {
+            attachers: route.attach.iter().cloned().map(Attacher::new).collect(),
+            tally: tally.route(&route.name),
+        };
+        Self {
+            routes: plan.routes.iter().map(view).collect(),
+            pools: plan
+                .upstreams
+                .iter()
+                .map(|up| Pool::new(Arc::clone(up), Rc::clone(sweeper), tally))
+                .collect(),
+            unrouted: tally.route(&Arc::from(UNROUTED)),
+            plan,
+        }
+    }
+
+    /// Closes upstream connections that have been idle for too long.
+    pub fn reap(&self) {
+        let now = Instant::now();
+        self.pools.iter().for_each(|pool| pool.reap(now));
+    }
+
+    /// The route that takes a path, and the path as it goes upstream.
+    fn find<'a>(
+        &self,
+        listener: &ListenerPlan,
+        host: &str,
+        path: Path<'a>,
+    ) -> Result<(usize, Path<'a>), Fault> {
+        let take = |index: &usize| {
+            self.plan.routes[*index]
+                .take(host, path)
+                .map(|path| (*index, path))
+        };
+        listener.routes.iter().find_map(take).ok_or(Fault::NoRoute)
+    }
+}
+
+/// Takes a request from the client through all steps; there is always an answer.
+pub async fn travel(
+    request: Request<Incoming>,
+    view: Rc<View>,
+    listener: usize,
+    client: Rc<dyn Client>,
+) -> Response<Answer> {
+    let listener = &view.plan.listeners[listener];
+    let (head, body) = request.into_parts();
+    let target = if view.plan.access_log {
+        head.uri.path_and_query().cloned()
+    } else {
+        None
+    };
+    let unrouted = Rc::clone(&view.unrouted);
+    let mut trip = Trip::begin(
+        Rc::clone(&client),
+        unrouted,
+        Arc::clone(&listener.name),
+        head.method.clone(),
+        target,
+    );
+    trip.identify(&head.headers);
+
+    let admitted = match listener.admission.admit(&client.peer(), &head) {
+        Ok(admitted) => admitted,
+        Err(fault) => return respond::refuse(fault, trip),
+    };
+    let mut answer = if admitted.preflight {
+        respond::preflight(&head.headers, trip)
+    } else {
+        match steps(
+            head,
+            body,
+            &view,
+            listener,
+            &admitted.host,
+            client,
+            &mut trip,
+        )
+        .await
+        {
+            Ok((head, passing)) => {
+                trip.status = Some(head.status);
+                Response::from_parts(head, Answer::passing(passing, trip))
+            }
+            Err(fault) => respond::refuse(fault, trip),
+        }
+    };
+    if let Some(origin) = admitted.origin {
+        respond::share_with(origin, answer.headers_mut());
+    }
+    answer
+}
+
+/// The steps of an admitted request, in order.
+async fn steps(
+    mut head: Parts,
+    body: Incoming,
+    view: &View,
+    listener: &ListenerPlan,
+    host: &str,
+    client: Rc<dyn Client>,
+    trip: &mut Trip,
+) -> Result<(response::Parts, Passing), Fault> {
+    // route
+    let came = std::mem::take(&mut head.uri)
+        .into_parts()
+        .path_and_query
+        .ok_or(Fault::BadRequest)?;
+    if head.method == Method::OPTIONS && came == "*" {
+        return Err(Fault::MethodNotAllowed);
+    }
+    let (index, path) = view.find(listener, host, Path::parse(came.path())?)?;
+    let (route, mine) = (&view.plan.routes[index], &view.routes[index]);
+    trip.routed(&route.name, &mine.tally);
+    let public = route.pass(&head.method, path)?;
+    check_length(&head, route.max_body)?;
+
+    // rewrite
+    route
+        .rewrite
+        .headers(&mut head, &client.peer(), host, listener.admission.tls)?;
+    let mut target = route.rewrite.target(route, &came, path);
+
+    // attach
+    let mut attached = Attached::new();
+    for attacher in mine.attachers.iter().filter(|_| !public) {
+        attached.push(
+            attacher
+                .attach(trip.started, &mut head.headers, &mut target)
+                .await?,
+        );
+    }
+    head.uri = Uri::from(target.into_path_and_query()?);
+
+    // forward
+    trip.leaves(Instant::now());
+    let pool = &view.pools[route.upstream];
+    let upload = Upload::new(body, route.max_body, client);
+    let (mut answer, passing) = forward::forward(pool, head, upload).await?;
+
+    // respond
+    respond::clean(
+        &mut answer,
+        route,
+        pool.upstream(),
+        &mine.attachers,
+        &attached,
+        trip,
+    )?;
+    Ok((answer, passing))
+}
+
+/// Refuses a body that says itself that it is too large, before anything of it is read.
+fn check_length(head: &Parts, max: Option<u64>) -> Result<(), Fault> {
+    let length = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .map(HeaderValue::to_str);
+    match (max, length) {
+        (Some(max), Some(Ok(length))) if length.parse::<u64>().is_ok_and(|length| length > max) => {
+            Err(Fault::BodyTooLarge)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name that requests are counted under before a route is known.
+const UNROUTED: &str = "none";

@@ -1,0 +1,167 @@
+//! The connections of one worker to one upstream: taken from the idle ones, last used first, or opened.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use token_source::connect::{ConnectError, Connector};
+use tokio::time::Instant;
+
+use super::body::Upload;
+use crate::{
+    fault::Fault,
+    sweep::{Sweeper, Watch},
+    tally::Tally,
+};
+
+/// Where requests go, and how long each step may take.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Its authority, for `Host`.
+    pub authority: HeaderValue,
+    /// How it is connected to.
+    pub connector: Connector,
+    /// TCP connect and TLS handshake together.
+    pub connect_timeout: Duration,
+    /// From the last byte of the request to the first of the answer.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of an answer.
+    pub idle_timeout: Duration,
+}
+
+/// One worker's connections to one upstream.
+#[derive(Debug)]
+pub struct Pool {
+    upstream: Arc<Upstream>,
+    sweeper: Rc<Sweeper>,
+    idle: RefCell<Vec<(Connection, Instant)>>,
+    opened: Rc<Cell<u64>>,
+}
+
+/// A connection that carries one request at a time.
+#[derive(Debug)]
+pub struct Connection {
+    /// Sends a request; the other half runs in a task of its own.
+    pub sender: SendRequest<Upload>,
+    /// The time-out of the request under way.
+    pub watch: Rc<Watch>,
+    /// It carried a request before: the upstream may be closing it at this moment.
+    pub reused: bool,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(upstream: Arc<Upstream>, sweeper: Rc<Sweeper>, tally: &Tally) -> Rc<Self> {
+        let opened = tally.opened(&upstream.name);
+        Rc::new(Self {
+            upstream,
+            sweeper,
+            idle: RefCell::new(Vec::new()),
+            opened,
+        })
+    }
+
+    /// The upstream that the connections lead to.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// An idle connection that is not known to be closed.
+    pub fn idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            let connection = &mut idle[at].0;
+            match connection
+                .sender
+                .poll_ready(&mut Context::from_waker(Waker::noop()))
+            {
+                Poll::Ready(Ok(())) => return Some(idle.swap_remove(at).0),
+                Poll::Ready(Err(_)) => drop(idle.swap_remove(at)),
+                // Its task has not come round to saying that the last answer is done.
+                Poll::Pending => {}
+            }
+        }
+        None
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`.
+    pub async fn open(&self) -> Result<Connection, Fault> {
+        let stream = self
+            .upstream
+            .connector
+            .connect(self.upstream.connect_timeout)
+            .await
+            .map_err(|error| {
+                tracing::warn!(upstream = %self.upstream.name, %error, "cannot connect");
+                match error {
+                    ConnectError::Timeout => Fault::UpstreamTimeout,
+                    ConnectError::Tls(_) => Fault::UpstreamTls,
+                    ConnectError::Unreachable(_) => Fault::UpstreamUnreachable,
+                }
+            })?;
+        self.opened.set(self.opened.get() + 1);
+        let mut builder = http1::Builder::new();
+        builder
+            .max_buf_size(MAX_ANSWER_HEAD)
+            .max_header_size(MAX_ANSWER_HEAD);
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Fault::UpstreamProtocol)?;
+        let name = Arc::clone(&self.upstream.name);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(upstream = %name, %error, "connection ended");
+            }
+        });
+        Ok(Connection {
+            sender,
+            watch: Rc::new(self.sweeper.watch()),
+            reused: false,
+        })
+    }
+
+    /// Takes a connection back whose request and answer have both ended.
+    pub fn put_back(&self, mut connection: Connection, now: Instant) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        connection.watch.disarm();
+        connection.reused = true;
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == MAX_IDLE {
+            idle.remove(0);
+        }
+        idle.push((connection, now));
+    }
+
+    /// Closes what has been idle for too long: before the upstream does, as far as one can know.
+    pub fn reap(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|(connection, since)| {
+            !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
+        });
+    }
+}
+
+/// Below the 60 s after which nginx closes an idle connection.
+const KEEP_IDLE: Duration = Duration::from_secs(50);
+
+/// Idle connections kept to one upstream.
+const MAX_IDLE: usize = 256;
+
+/// Largest head of an answer, in bytes.
+const MAX_ANSWER_HEAD: usize = 64 * 1024;

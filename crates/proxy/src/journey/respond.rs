@@ -1,0 +1,205 @@
+//! Step 6: what the client sees. Leaks are taken out of an upstream's answer; a fault becomes an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
+use serde_json::json;
+
+use super::{
+    attach::{Attached, Attacher},
+    body::Answer,
+    pool::Upstream,
+    rewrite::{drop_hop_by_hop, without},
+    route::Route,
+    trip::Trip,
+};
+use crate::fault::Fault;
+
+/// Makes the head of an upstream's answer fit to be passed on.
+///
+/// # Errors
+/// `upstream_protocol` for an answer with two lengths, or one that switches protocols unasked.
+pub fn clean(
+    head: &mut Parts,
+    route: &Route,
+    upstream: &Upstream,
+    attachers: &[Attacher],
+    attached: &Attached,
+    trip: &Trip,
+) -> Result<(), Fault> {
+    let two_lengths = head.headers.contains_key(header::TRANSFER_ENCODING)
+        && head.headers.contains_key(header::CONTENT_LENGTH);
+    if two_lengths || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::UpstreamProtocol);
+    }
+    drop_hop_by_hop(&mut head.headers);
+    head.version = http::Version::HTTP_11;
+    if route.rewrite.attaches {
+        if !route.rewrite.pass_cookies {
+            head.headers.remove(header::SET_COOKIE);
+        }
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            if let Some(mapped) = head
+                .headers
+                .get(&name)
+                .and_then(|at| map_back(at, route, upstream))
+            {
+                head.headers.insert(name, mapped);
+            }
+        }
+    }
+    let mut masked = false;
+    for (attacher, generation) in attachers.iter().zip(attached) {
+        masked |= attacher.mask(&mut head.headers);
+        if head.status == StatusCode::UNAUTHORIZED {
+            attacher.reject(*generation);
+        }
+    }
+    if masked {
+        tracing::warn!(route = %route.name, "the upstream put the credential into a header of its answer");
+        trip.scrubbed();
+    }
+    Ok(())
+}
+
+/// The answer that the proxy gives instead of an upstream's.
+pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
+    trip.fault(fault);
+    trip.status = Some(fault.status());
+    let id = Arc::clone(
+        trip.request_id
+            .get_or_insert_with(|| format!("{:032x}", fastrand::u128(..)).into()),
+    );
+    let text = json!({
+        "errors": [{"code": fault.code(), "message": fault.told_to_client(), "more_info": fault.more_info()}],
+        "error": {"code": fault.code(), "message": fault.told_to_client(), "type": "proxy"},
+        "trace": &*id,
+        "status_code": fault.status().as_u16(),
+    });
+    let mut answer = Response::new(Answer::own(text.to_string(), trip));
+    *answer.status_mut() = fault.status();
+    let headers = answer.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let details = match fault {
+        Fault::CallerNotAllowed(rule) => format!("; details=\"{}\"", rule.name()),
+        _ => String::new(),
+    };
+    let status = format!("{PROXY_NAME}; error={}{details}", fault.code());
+    headers.insert(
+        PROXY_STATUS,
+        HeaderValue::try_from(status).expect("codes are visible ASCII"),
+    );
+    if let Some(seconds) = fault.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if matches!(fault, Fault::Draining | Fault::BadRequest) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// The answer to a browser that asks whether a listed origin may call.
+pub fn preflight(request: &HeaderMap, mut trip: Trip) -> Response<Answer> {
+    trip.status = Some(StatusCode::NO_CONTENT);
+    let mut answer = Response::new(Answer::own(Bytes::new(), trip));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    for (asked, granted) in [
+        (
+            header::ACCESS_CONTROL_REQUEST_METHOD,
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+        ),
+        (
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+        ),
+    ] {
+        if let Some(value) = request.get(asked) {
+            answer.headers_mut().insert(granted, value.clone());
+        }
+    }
+    answer.headers_mut().insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("600"),
+    );
+    answer
+}
+
+/// Tells the browser that this listed origin may read the answer, whoever made it.
+pub fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static(EXPOSED),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+/// Where an upstream's own address is told to the client, the listener's path for it; without forged parameters.
+fn map_back(location: &HeaderValue, route: &Route, upstream: &Upstream) -> Option<HeaderValue> {
+    let location = location.to_str().ok()?;
+    let origin = upstream.connector.origin();
+    let scheme = if origin.tls { "https://" } else { "http://" };
+    let rest = match location.get(..scheme.len()) {
+        Some(start) if start.eq_ignore_ascii_case(scheme) => {
+            let (authority, path) = split_at_path(&location[scheme.len()..]);
+            let ours = upstream.authority.as_bytes();
+            let with_port = format!("{}:{}", origin.authority(), origin.port);
+            let same = authority.as_bytes().eq_ignore_ascii_case(ours)
+                || authority.eq_ignore_ascii_case(&with_port);
+            if !same {
+                return None;
+            }
+            path
+        }
+        _ if location.starts_with('/') && !location.starts_with("//") => location,
+        _ => return None,
+    };
+    let (path, query) = rest
+        .split_once('?')
+        .map_or((rest, None), |(path, query)| (path, Some(query)));
+    let under = |path: &&str| path.is_empty() || path.starts_with('/');
+    let path = path
+        .strip_prefix(&*route.base_path)
+        .filter(under)
+        .unwrap_or(path);
+    let mut mapped = String::new();
+    if route.strip_prefix {
+        for segment in &route.prefix {
+            mapped.push('/');
+            mapped.push_str(segment);
+        }
+    }
+    mapped.push_str(path);
+    if mapped.is_empty() {
+        mapped.push('/');
+    }
+    if let Some(query) = query
+        .map(|query| without(query, &route.rewrite.dropped_query))
+        .filter(|q| !q.is_empty())
+    {
+        mapped.push('?');
+        mapped.push_str(&query);
+    }
+    HeaderValue::try_from(mapped).ok()
+}
+
+fn split_at_path(rest: &str) -> (&str, &str) {
+    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+}
+
+/// What the proxy calls itself in `Proxy-Status`.
+const PROXY_NAME: &str = "watsonx-auth-proxy";
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const EXPOSED: &str = "X-Request-Id, Proxy-Status, Retry-After, Content-Disposition";

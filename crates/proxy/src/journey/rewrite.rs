@@ -1,0 +1,500 @@
+//! Step 3: what the client must not say is taken out, and the request is addressed to the upstream.
+
+use std::borrow::Cow;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts, uri::PathAndQuery,
+};
+use percent_encoding::percent_decode;
+use smallvec::SmallVec;
+
+use super::{
+    admit::Peer,
+    route::{Path, Route},
+};
+use crate::{config::Forwarded, fault::Fault};
+
+/// How the heads of a route's requests are rewritten.
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    /// Something is attached: forged authentication is taken out.
+    pub attaches: bool,
+    /// Headers that something is attached in, besides `Authorization`.
+    pub attached_headers: Vec<HeaderName>,
+    /// Query parameters that are taken out, in every spelling: the attached ones and the preset's.
+    pub dropped_query: Vec<String>,
+    /// Query parameters added when absent: decoded name, and the encoded pair.
+    pub default_query: Vec<(String, String)>,
+    /// Headers set on each request.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Cookies pass.
+    pub pass_cookies: bool,
+    /// What becomes of `Forwarded` and `X-Forwarded-*`.
+    pub forwarded: Forwarded,
+    /// The upstream's authority.
+    pub host: HeaderValue,
+    /// Our name in `Via`, unique to this process.
+    pub via: HeaderValue,
+}
+
+/// The target of a request on its way upstream.
+#[derive(Debug)]
+pub enum Target {
+    /// Byte for byte as the client sent it.
+    AsItCame(PathAndQuery),
+    /// With a base path, without a prefix, or with another query.
+    Rewritten(String),
+}
+
+impl Rewrite {
+    /// Rewrites the headers of a request in place.
+    ///
+    /// # Errors
+    /// `bad_request` for framing that two readers may take for different ones; `loop_detected` when the request
+    /// came through this process before.
+    pub fn headers(
+        &self,
+        head: &mut Parts,
+        peer: &Peer,
+        client_host: &str,
+        tls: bool,
+    ) -> Result<(), Fault> {
+        check_framing(head)?;
+        self.check_loop(&head.headers)?;
+        let keeps_te = asks_for_trailers(&head.headers);
+        let nominated = nominated(&head.headers);
+        let dropped: SmallVec<[HeaderName; 8]> = head
+            .headers
+            .keys()
+            .filter(|name| self.is_dropped(name, &nominated))
+            .cloned()
+            .collect();
+        for name in dropped {
+            head.headers.remove(name);
+        }
+        if keeps_te {
+            head.headers
+                .insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if self.forwarded == Forwarded::Append {
+            append_forwarded(&mut head.headers, peer, client_host, tls);
+        }
+        for (name, value) in &self.set_headers {
+            head.headers.insert(name, value.clone());
+        }
+        head.headers.insert(header::HOST, self.host.clone());
+        head.headers.append(header::VIA, self.via.clone());
+        head.version = Version::HTTP_11;
+        Ok(())
+    }
+
+    /// The target as it goes upstream, with everything in it but the credential.
+    pub fn target(&self, route: &Route, came: &PathAndQuery, path: Path<'_>) -> Target {
+        let query = came.query();
+        let kept = query.map(|query| without(query, &self.dropped_query));
+        let added = self
+            .default_query
+            .iter()
+            .filter(|(name, _)| !query.is_some_and(|query| has(query, name)));
+        let added: SmallVec<[&str; 2]> = added.map(|(_, pair)| pair.as_str()).collect();
+        let same_query = added.is_empty() && matches!(kept, None | Some(Cow::Borrowed(_)));
+        if same_query && route.base_path.is_empty() && path.as_str().len() == came.path().len() {
+            return Target::AsItCame(came.clone());
+        }
+        let mut target = route.base_path.clone();
+        target.push_str(path.as_str());
+        let pairs = kept
+            .as_deref()
+            .filter(|kept| !kept.is_empty())
+            .into_iter()
+            .chain(added);
+        for (index, pairs) in pairs.enumerate() {
+            target.push(if index == 0 { '?' } else { '&' });
+            target.push_str(pairs);
+        }
+        Target::Rewritten(target)
+    }
+
+    fn is_dropped(&self, name: &HeaderName, nominated: &[HeaderName]) -> bool {
+        let text = name.as_str();
+        let dropped = match text {
+            "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "expect" => true,
+            // The framing stays as it is: hyper's client sends no body at all on a GET without it.
+            "transfer-encoding" | "content-length" | "host" => return false,
+            "authorization" | "x-proxy-key" => self.attaches,
+            "cookie" => self.attaches && !self.pass_cookies,
+            "forwarded" => self.forwarded == Forwarded::Remove,
+            _ if text.starts_with("proxy-") => true,
+            _ if text.starts_with("x-forwarded-") => self.forwarded == Forwarded::Remove,
+            _ => false,
+        };
+        dropped || nominated.contains(name) || (self.attaches && self.is_attached_header(text))
+    }
+
+    /// Whether a name is that of an attached header, also with `_` for `-`: many servers take both for one.
+    fn is_attached_header(&self, text: &str) -> bool {
+        let alike = |attached: &str| {
+            text.len() == attached.len()
+                && text
+                    .bytes()
+                    .zip(attached.bytes())
+                    .all(|(a, b)| a == b || (b == b'-' && a == b'_'))
+        };
+        self.attached_headers
+            .iter()
+            .any(|attached| alike(attached.as_str()))
+            || alike("proxy-authorization")
+    }
+
+    fn check_loop(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        let ours = self.via.as_bytes();
+        let seen = headers
+            .get_all(header::VIA)
+            .iter()
+            .any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
+        if seen {
+            Err(Fault::LoopDetected)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Takes out what belongs to one connection only, in either direction; framing is left to hyper.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TRANSFER_ENCODING,
+        header::PROXY_AUTHENTICATE,
+    ] {
+        headers.remove(name);
+    }
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authentication-info",
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// A query without the pairs of these names, in whatever spelling; every other byte stays. Pairs end at `&` and `;`,
+/// as some servers read them.
+pub fn without<'a>(query: &'a str, names: &[String]) -> Cow<'a, str> {
+    if names.is_empty()
+        || !pairs(query).any(|(_, pair)| names.iter().any(|name| is_named(pair, name)))
+    {
+        return Cow::Borrowed(query);
+    }
+    let mut kept = String::with_capacity(query.len());
+    for (before, pair) in pairs(query) {
+        if !names.iter().any(|name| is_named(pair, name)) {
+            if !kept.is_empty() {
+                kept.push_str(before);
+            }
+            kept.push_str(pair);
+        }
+    }
+    Cow::Owned(kept)
+}
+
+fn has(query: &str, name: &str) -> bool {
+    pairs(query).any(|(_, pair)| is_named(pair, name))
+}
+
+/// The pairs of a query, each with the delimiter before it.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(query);
+    let mut before = "";
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let this = before;
+        match memchr::memchr2(b'&', b';', all.as_bytes()) {
+            Some(end) => {
+                before = &all[end..=end];
+                rest = Some(&all[end + 1..]);
+                Some((this, &all[..end]))
+            }
+            None => {
+                rest = None;
+                Some((this, all))
+            }
+        }
+    })
+}
+
+/// Whether a pair's name is `name` once decoded, whatever its case and with white space or NULs around it.
+fn is_named(pair: &str, name: &str) -> bool {
+    let raw = pair.split('=').next().unwrap_or(pair);
+    if raw.eq_ignore_ascii_case(name) {
+        return true;
+    }
+    if !raw
+        .bytes()
+        .any(|byte| matches!(byte, b'%' | b'+' | b' ' | b'\t'))
+    {
+        return false;
+    }
+    let decoded: SmallVec<[u8; 32]> = percent_decode(raw.as_bytes())
+        .map(|byte| if byte == b'+' { b' ' } else { byte })
+        .collect();
+    let padding = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    let start = decoded
+        .iter()
+        .position(|byte| !padding(byte))
+        .unwrap_or(decoded.len());
+    let end = decoded
+        .iter()
+        .rposition(|byte| !padding(byte))
+        .map_or(start, |last| last + 1);
+    decoded[start..end].eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// `Transfer-Encoding` must be exactly one `chunked` over HTTP/1.1, and there is at most one `Content-Length`.
+fn check_framing(head: &Parts) -> Result<(), Fault> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !chunked || codings.next().is_some() || head.version != Version::HTTP_11 {
+            return Err(Fault::BadRequest);
+        }
+    }
+    match head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1) {
+        Some(_) => Err(Fault::BadRequest),
+        None => Ok(()),
+    }
+}
+
+/// The headers that `Connection` names; never those that frame or address the message.
+fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    let lists = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let tokens = lists
+        .flat_map(|list| list.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    tokens
+        .filter(|token| {
+            !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive")
+        })
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| {
+            ![
+                header::HOST,
+                header::CONTENT_LENGTH,
+                header::TRANSFER_ENCODING,
+            ]
+            .contains(name)
+        })
+        .collect()
+}
+
+/// gRPC asks for trailers; any other transfer coding is between the client and us.
+fn asks_for_trailers(headers: &HeaderMap) -> bool {
+    let lists = headers
+        .get_all(header::TE)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    lists
+        .flat_map(|list| list.split(|byte| *byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls: bool) {
+    let append = |headers: &mut HeaderMap, name: &'static str, value: &str| {
+        let name = HeaderName::from_static(name);
+        let all = match headers.get(&name).and_then(|before| before.to_str().ok()) {
+            Some(before) => format!("{before}, {value}"),
+            None => value.to_owned(),
+        };
+        if let Ok(all) = HeaderValue::from_str(&all) {
+            headers.insert(name, all);
+        }
+    };
+    if let Peer::Tcp { remote, .. } = peer {
+        append(
+            headers,
+            "x-forwarded-for",
+            &remote.ip().to_canonical().to_string(),
+        );
+    }
+    append(
+        headers,
+        "x-forwarded-proto",
+        if tls { "https" } else { "http" },
+    );
+    append(headers, "x-forwarded-host", client_host);
+}
+
+#[cfg(test)]
+impl Default for Rewrite {
+    fn default() -> Self {
+        Self {
+            attaches: true,
+            attached_headers: vec![header::AUTHORIZATION],
+            dropped_query: Vec::new(),
+            default_query: Vec::new(),
+            set_headers: Vec::new(),
+            pass_cookies: false,
+            forwarded: Forwarded::Remove,
+            host: HeaderValue::from_static("upstream:1"),
+            via: HeaderValue::from_static("1.1 watsonx-auth-proxy-test"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rewritten(rewrite: &Rewrite, headers: &[(&str, &str)]) -> Result<Vec<String>, Fault> {
+        let mut request = Request::get("/").header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut head = request.body(()).unwrap().into_parts().0;
+        let peer = Peer::Tcp {
+            remote: "10.1.1.1:5".parse().unwrap(),
+            local: "10.1.1.2:80".parse().unwrap(),
+        };
+        rewrite.headers(&mut head, &peer, "localhost", false)?;
+        let lines = head
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        let mut lines: Vec<_> = lines
+            .filter(|line| !line.starts_with("host: ") && !line.starts_with("via: "))
+            .collect();
+        // The order of headers with different names means nothing, and a removal changes it.
+        lines.sort();
+        Ok(lines)
+    }
+
+    #[test]
+    fn forged_authentication_is_taken_out() {
+        let rewrite = Rewrite {
+            attached_headers: vec![HeaderName::from_static("iam-token")],
+            ..Rewrite::default()
+        };
+        let forged = [
+            ("authorization", "Bearer a"),
+            ("authorization", "Basic b"),
+            ("proxy-authorization", "Basic c"),
+            ("iam-token", "d"),
+            ("iam_token", "e"),
+            ("cookie", "session=f"),
+            ("x-kept", "g"),
+        ];
+        assert_eq!(rewritten(&rewrite, &forged).unwrap(), ["x-kept: g"]);
+        let nothing_attached = Rewrite {
+            attaches: false,
+            ..Rewrite::default()
+        };
+        let own = [("authorization", "Bearer a"), ("cookie", "session=f")];
+        assert_eq!(
+            rewritten(&nothing_attached, &own).unwrap(),
+            ["authorization: Bearer a", "cookie: session=f"]
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_there() {
+        let headers = [
+            ("connection", ""),
+            ("connection", "close, X-Named, host, content-length"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("x-named", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("content-length", "0"),
+            ("x-kept", "b"),
+        ];
+        assert_eq!(
+            rewritten(&Rewrite::default(), &headers).unwrap(),
+            ["content-length: 0", "te: trailers", "x-kept: b"]
+        );
+        let append = Rewrite {
+            forwarded: Forwarded::Append,
+            ..Rewrite::default()
+        };
+        assert_eq!(
+            rewritten(&append, &[("x-forwarded-for", "1.2.3.4")]).unwrap(),
+            [
+                "x-forwarded-for: 1.2.3.4, 10.1.1.1",
+                "x-forwarded-host: localhost",
+                "x-forwarded-proto: http"
+            ]
+        );
+    }
+
+    #[test]
+    fn framing_that_can_be_read_in_two_ways_is_refused() {
+        for headers in [
+            &[("transfer-encoding", "gzip, chunked")][..],
+            &[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            &[("transfer-encoding", "identity")],
+            &[("content-length", "1"), ("content-length", "1")],
+        ] {
+            assert_eq!(
+                rewritten(&Rewrite::default(), headers),
+                Err(Fault::BadRequest),
+                "{headers:?}"
+            );
+        }
+        let looped = [("via", "1.1 other, 1.1 watsonx-auth-proxy-test")];
+        assert_eq!(
+            rewritten(&Rewrite::default(), &looped),
+            Err(Fault::LoopDetected)
+        );
+    }
+
+    #[test]
+    fn every_spelling_of_a_dropped_parameter_goes_and_nothing_else() {
+        let names = ["token".to_owned()];
+        for (query, kept) in [
+            ("token=x", ""),
+            ("a=1&token=x&b=2", "a=1&b=2"),
+            ("token=x&token=y&a", "a"),
+            ("%74oken=x&t%6Fken=y&%54OKEN&a=%zz", "a=%zz"),
+            ("a=1;token=x", "a=1"),
+            ("a=1;token=x;b=%20", "a=1;b=%20"),
+            ("+token=x&%20token%00=y&z=", "z="),
+            (
+                "token[]=x&xtoken=y&token.a=z",
+                "token[]=x&xtoken=y&token.a=z",
+            ),
+            ("a=%26token=x", "a=%26token=x"),
+            ("a=1&&b=2", "a=1&&b=2"),
+        ] {
+            assert_eq!(without(query, &names), kept, "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn other_parameters_keep_every_byte(before in "[a-z=%&;+]{0,20}", after in "[a-z=%&;+]{0,20}") {
+            let names = ["token".to_owned()];
+            prop_assume!(!has(&before, "token") && !has(&after, "token"));
+            let kept = without(&before, &names);
+            prop_assert_eq!(&kept, &before);
+            let both = format!("{before}&token=x&{after}");
+            let kept = without(&both, &names);
+            prop_assert!(!has(&kept, "token"));
+            let expected: Vec<_> = pairs(&before).chain(pairs(&after)).map(|(_, pair)| pair).filter(|pair| !pair.is_empty()).collect();
+            let found: Vec<_> = pairs(&kept).map(|(_, pair)| pair).filter(|pair| !pair.is_empty()).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

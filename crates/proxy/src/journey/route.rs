@@ -1,0 +1,480 @@
+//! Step 2: which route takes a request, and whether the route lets it pass. Everything is matched on decoded
+//! segments of one path, and that path is what goes upstream.
+
+use std::sync::Arc;
+
+use http::Method;
+use percent_encoding::percent_decode;
+
+use super::{attach::Attachment, rewrite::Rewrite};
+use crate::{
+    config::{Pattern, TokenEndpoints},
+    fault::Fault,
+};
+
+/// Which requests go to which upstream, with what attached.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Decoded segments of the path prefix; empty for `/`.
+    pub prefix: Vec<String>,
+    /// Only for this `Host`, lower case.
+    pub host: Option<String>,
+    /// Index of its upstream in the plan.
+    pub upstream: usize,
+    /// The upstream's base path: empty, or without a slash at its end.
+    pub base_path: String,
+    /// The prefix is taken off.
+    pub strip_prefix: bool,
+    /// What may pass; `None`: everything.
+    pub allow: Option<Vec<Pattern>>,
+    /// What may not.
+    pub deny: Vec<Pattern>,
+    /// `allow` and `deny` are only logged.
+    pub warn: bool,
+    /// What is forwarded with nothing attached.
+    pub public: Vec<Pattern>,
+    /// What happens to calls of the platform's token machines.
+    pub token_endpoints: TokenEndpoints,
+    /// What is attached; empty: the client's own headers pass.
+    pub attach: Vec<Attachment>,
+    /// How the head is rewritten.
+    pub rewrite: Rewrite,
+    /// Largest request body, in bytes.
+    pub max_body: Option<u64>,
+}
+
+/// A path that means one thing only: no dot segments, no empty segments but the last, no encoded slashes.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<'a>(&'a str);
+
+impl<'a> Path<'a> {
+    /// Takes a path that everybody reads alike; it is forwarded byte for byte.
+    ///
+    /// # Errors
+    /// `bad_request` for a path that two readers may take for different ones.
+    pub fn parse(path: &'a str) -> Result<Self, Fault> {
+        let Some(segments) = path.strip_prefix('/') else {
+            return Err(Fault::BadRequest);
+        };
+        let plain =
+            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';' | b'.');
+        let last = segments.bytes().filter(|byte| *byte == b'/').count();
+        for (index, segment) in segments.split('/').enumerate() {
+            if segment.is_empty() && index < last {
+                return Err(Fault::BadRequest);
+            }
+            if !segment.bytes().all(plain) && !is_clear(segment) {
+                return Err(Fault::BadRequest);
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// The path as it came.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The segments as they came; `/a/` has a last empty one.
+    fn segments(self) -> impl Iterator<Item = &'a str> {
+        self.0[1..].split('/')
+    }
+
+    /// Where the path goes on after `prefix`: empty, or with a slash at its start.
+    fn after(self, prefix: &[String]) -> Option<Self> {
+        let mut rest = self.0;
+        for wanted in prefix {
+            let segment = rest.strip_prefix('/')?;
+            let end = segment.find('/').unwrap_or(segment.len());
+            if !segment_is(&segment[..end], wanted) {
+                return None;
+            }
+            rest = &segment[end..];
+        }
+        Some(Self(rest))
+    }
+}
+
+impl Route {
+    /// The path as it goes upstream, after `strip_prefix` and before the base path; `None`: not this route's.
+    pub fn take<'a>(&self, host: &str, path: Path<'a>) -> Option<Path<'a>> {
+        if self.host.as_deref().is_some_and(|only| only != host) {
+            return None;
+        }
+        let rest = path.after(&self.prefix)?;
+        match self.strip_prefix {
+            true if rest.0.is_empty() => Some(Path("/")),
+            true => Some(rest),
+            false => Some(path),
+        }
+    }
+
+    /// Whether the path passes, and whether it is `public`: forwarded with nothing attached.
+    ///
+    /// # Errors
+    /// `token_endpoint_denied` and `path_not_allowed`.
+    pub fn pass(&self, method: &Method, path: Path<'_>) -> Result<bool, Fault> {
+        if self
+            .public
+            .iter()
+            .any(|pattern| pattern.matches(method, path))
+        {
+            return Ok(true);
+        }
+        if !self.attach.is_empty()
+            && self.token_endpoints == TokenEndpoints::Deny
+            && is_token_endpoint(&self.base_path, path)
+        {
+            return Err(Fault::TokenEndpointDenied);
+        }
+        let allowed = self
+            .allow
+            .as_ref()
+            .is_none_or(|allow| allow.iter().any(|pattern| pattern.matches(method, path)));
+        let denied = self
+            .deny
+            .iter()
+            .any(|pattern| pattern.matches(method, path));
+        if allowed && !denied {
+            return Ok(false);
+        }
+        if self.warn {
+            tracing::warn!(route = %self.name, %method, "allow or deny would refuse this request");
+            return Ok(false);
+        }
+        Err(Fault::PathNotAllowed)
+    }
+}
+
+impl Pattern {
+    /// Whether the method and path are meant.
+    pub fn matches(&self, method: &Method, path: Path<'_>) -> bool {
+        let named = self.methods.contains(method)
+            || (*method == Method::HEAD && self.methods.contains(&Method::GET));
+        if !self.methods.is_empty() && !named {
+            return false;
+        }
+        let mut segments = path.segments();
+        for wanted in &self.segments {
+            if !segments
+                .next()
+                .is_some_and(|segment| segment_is(segment, wanted))
+            {
+                return false;
+            }
+        }
+        self.rest || segments.next().is_none()
+    }
+}
+
+/// Whether a segment with escapes, dots or parameters is still unambiguous.
+fn is_clear(segment: &str) -> bool {
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => return false,
+            b'%' => {
+                let (Some(high), Some(low)) =
+                    (bytes.next().and_then(hex), bytes.next().and_then(hex))
+                else {
+                    return false;
+                };
+                let decoded = high << 4 | low;
+                if matches!(decoded, b'/' | b'\\') || decoded.is_ascii_control() {
+                    return false;
+                }
+            }
+            _ if byte.is_ascii_control() || byte == b' ' => return false,
+            _ => {}
+        }
+    }
+    let name = significant(segment);
+    !(segment_is(segment, ".")
+        || segment_is(segment, "..")
+        || (name.is_empty() && !segment.is_empty()))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// What of a segment is compared: `;params` are forwarded as they are and ignored, encoded or not.
+fn significant(segment: &str) -> &str {
+    let end = memchr::memchr2(b';', b'%', segment.as_bytes());
+    match end {
+        None => segment,
+        Some(_) => {
+            let bytes = segment.as_bytes();
+            let end = (0..bytes.len()).find(|&at| {
+                bytes[at] == b';'
+                    || bytes[at..]
+                        .get(..3)
+                        .is_some_and(|e| e.eq_ignore_ascii_case(b"%3b"))
+            });
+            &segment[..end.unwrap_or(segment.len())]
+        }
+    }
+}
+
+/// Whether a raw segment, decoded and without its parameters, is `wanted`.
+fn segment_is(segment: &str, wanted: &str) -> bool {
+    let name = significant(segment);
+    name == wanted || (name.contains('%') && percent_decode(name.as_bytes()).eq(wanted.bytes()))
+}
+
+/// Whether a path under `base` leads to one of the platform's own token machines, in any spelling: the platform's
+/// nginx matches them decoded, anywhere in the path, and without regard to case in places.
+fn is_token_endpoint(base: &str, path: Path<'_>) -> bool {
+    let base = base.split('/').filter(|segment| !segment.is_empty());
+    let segments: smallvec::SmallVec<[&str; 16]> =
+        base.chain(path.segments()).map(significant).collect();
+    let is = |at: usize, wanted: &str| {
+        segments.get(at).is_some_and(|segment: &&str| {
+            segment.eq_ignore_ascii_case(wanted)
+                || (segment.contains('%')
+                    && percent_decode(segment.as_bytes())
+                        .map(|byte| byte.to_ascii_lowercase())
+                        .eq(wanted.bytes()))
+        })
+    };
+    let run = |at: usize, wanted: &[&str]| {
+        wanted
+            .iter()
+            .enumerate()
+            .all(|(index, name)| is(at + index, name))
+    };
+    (0..segments.len()).any(|at| {
+        // Every machine's first segment begins with one of these letters (or an escape): most segments end here.
+        if !segments[at]
+            .bytes()
+            .next()
+            .is_some_and(|first| b"iIvVuUzZaA%".contains(&first))
+        {
+            return false;
+        }
+        run(at, &["icp4d-api"])
+            || run(at, &["v1", "preauth"])
+            || run(at, &["idprovider"])
+            || (run(at, &["usermgmt"]) && !is_open_usermgmt(at, segments.len(), &run))
+            || (run(at, &["zen-data"]) && (at..segments.len()).any(|later| is(later, "secrets")))
+            || run(at, &["api_key"])
+            || run(at, &["api", "v1", "secrets"])
+            || run(at, &["identity", "token"])
+            || run(at, &["auth"])
+    })
+}
+
+/// `currentUserInfo` and `tokenExpiry` tell nothing that could be used elsewhere.
+fn is_open_usermgmt(at: usize, segments: usize, run: &impl Fn(usize, &[&str]) -> bool) -> bool {
+    segments == at + 4
+        && (run(at, &["usermgmt", "v1", "user", "currentuserinfo"])
+            || run(at, &["usermgmt", "v1", "user", "tokenexpiry"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(prefix: &[&str], strip_prefix: bool) -> Route {
+        Route {
+            name: "test".into(),
+            prefix: prefix.iter().map(ToString::to_string).collect(),
+            host: None,
+            upstream: 0,
+            base_path: String::new(),
+            strip_prefix,
+            allow: None,
+            deny: Vec::new(),
+            warn: false,
+            public: Vec::new(),
+            token_endpoints: TokenEndpoints::Deny,
+            attach: Vec::new(),
+            rewrite: Rewrite::default(),
+            max_body: None,
+        }
+    }
+
+    fn pattern(methods: &[Method], segments: &[&str], rest: bool) -> Pattern {
+        Pattern {
+            methods: methods.to_vec(),
+            segments: segments.iter().map(ToString::to_string).collect(),
+            rest,
+        }
+    }
+
+    #[test]
+    fn ambiguous_paths_are_refused() {
+        for path in [
+            "",
+            "x",
+            "//",
+            "//x",
+            "/a//b",
+            "/a/../b",
+            "/a/./b",
+            "/..",
+            "/.",
+            "/%2e%2e/b",
+            "/.%2E/b",
+            "/..;/b",
+            "/.;x/b",
+            "/..%3b/b",
+            "/a%2fb",
+            "/a%5Cb",
+            "/a\\b",
+            "/%00",
+            "/a%0d",
+            "/%7f",
+            "/%zz",
+            "/%",
+            "/%4",
+            "/;x/b",
+            "/;",
+        ] {
+            assert_eq!(
+                Path::parse(path).map(Path::as_str),
+                Err(Fault::BadRequest),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn clear_paths_pass_byte_for_byte() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a.b/..c",
+            "/a%20b+~",
+            "/%252e%252e/x",
+            "/%C3%A4",
+            "/a;v=1/b",
+            "/a=b&c,d@e:f!$'()*",
+            "/...",
+        ] {
+            assert_eq!(Path::parse(path).map(Path::as_str), Ok(path));
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_on_a_segment_boundary() {
+        let take = |strip, path: &'static str| {
+            route(&["license"], strip)
+                .take("localhost", Path::parse(path).unwrap())
+                .map(Path::as_str)
+        };
+        assert_eq!(take(false, "/license/x"), Some("/license/x"));
+        assert_eq!(take(true, "/license/x"), Some("/x"));
+        assert_eq!(take(true, "/lic%65nse;v=1/x%20y"), Some("/x%20y"));
+        assert_eq!(take(true, "/license"), Some("/"));
+        assert_eq!(take(true, "/license/"), Some("/"));
+        assert_eq!(take(false, "/licenses"), None);
+        assert_eq!(take(false, "/License"), None);
+        assert_eq!(take(false, "/"), None);
+    }
+
+    #[test]
+    fn patterns_mean_methods_and_segments() {
+        let get = pattern(&[Method::GET], &["ml", "v1"], true);
+        let matches = |pattern: &Pattern, method: Method, path| {
+            pattern.matches(&method, Path::parse(path).unwrap())
+        };
+        assert!(matches(&get, Method::GET, "/ml/v1/x/y"));
+        assert!(matches(&get, Method::HEAD, "/ml/v1/"));
+        assert!(matches(&get, Method::GET, "/ml;a=b/v%31/x"));
+        assert!(!matches(&get, Method::POST, "/ml/v1/x"));
+        assert!(!matches(&get, Method::GET, "/ml/v12/x"));
+        let exact = pattern(&[], &["products"], false);
+        assert!(matches(&exact, Method::PUT, "/products"));
+        assert!(!matches(&exact, Method::PUT, "/products/x"));
+        assert!(matches(&pattern(&[], &[], true), Method::PUT, "/"));
+    }
+
+    #[test]
+    fn token_machines_are_closed_in_every_spelling() {
+        let mut attached = route(&[], false);
+        attached.attach = Attachment::for_tests();
+        let pass = |route: &Route, path: &'static str| {
+            route.pass(&Method::POST, Path::parse(path).unwrap())
+        };
+        for path in [
+            "/icp4d-api/v1/authorize",
+            "/ICP4D-API/v1/authorize",
+            "/icp4d%2Dapi/v1/users",
+            "/%69cp4d-api/v1/authorize",
+            "/x/y/icp4d-api;a=b/v1/authorize/",
+            "/v1/preauth/signin",
+            "/V1/PreAuth/validateAuth",
+            "/v1;x/preauth%3bx/signin",
+            "/idprovider/v1/auth/identitytoken",
+            "/usermgmt/v1/user/apiKey",
+            "/api/v1/usermgmt/v1/user/apiKey",
+            "/usermgmt/v1/user/currentUserInfo/x",
+            "/usermgmt",
+            "/zen-data/v2/x/secrets/y",
+            "/zen-data/v1/x/api_key",
+            "/api/v1/secrets",
+            "/identity/token",
+            "/auth/login",
+            "/lakehouse/api/v2/auth/authenticate",
+        ] {
+            assert_eq!(
+                pass(&attached, path),
+                Err(Fault::TokenEndpointDenied),
+                "{path}"
+            );
+        }
+        for path in [
+            "/ml/v1/text/generation",
+            "/usermgmt/v1/user/currentUserInfo",
+            "/api/v1/usermgmt/v1/user/tokenExpiry",
+            "/zen-data/v3/service_instances",
+            "/v1/orchestrate/x",
+            "/authors",
+        ] {
+            assert_eq!(pass(&attached, path), Ok(false), "{path}");
+        }
+        attached.base_path = "/icp4d-api".into();
+        assert_eq!(
+            pass(&attached, "/v1/authorize"),
+            Err(Fault::TokenEndpointDenied)
+        );
+        attached.base_path = "/v1".into();
+        assert_eq!(
+            pass(&attached, "/preauth/signin"),
+            Err(Fault::TokenEndpointDenied)
+        );
+        assert_eq!(
+            pass(&route(&[], false), "/icp4d-api/v1/authorize"),
+            Ok(false),
+            "nothing is attached"
+        );
+    }
+
+    #[test]
+    fn allow_deny_warn_and_public() {
+        let mut route = route(&[], false);
+        route.allow = Some(vec![pattern(&[Method::GET], &["ml"], true)]);
+        route.deny = vec![pattern(&[], &["ml", "secret"], false)];
+        route.public = vec![pattern(&[Method::GET], &["version"], false)];
+        let pass =
+            |route: &Route, method: Method, path| route.pass(&method, Path::parse(path).unwrap());
+        assert_eq!(pass(&route, Method::GET, "/ml/x"), Ok(false));
+        assert_eq!(pass(&route, Method::GET, "/version"), Ok(true));
+        assert_eq!(
+            pass(&route, Method::POST, "/version"),
+            Err(Fault::PathNotAllowed)
+        );
+        assert_eq!(
+            pass(&route, Method::GET, "/ml/secret"),
+            Err(Fault::PathNotAllowed)
+        );
+        route.warn = true;
+        assert_eq!(pass(&route, Method::POST, "/version"), Ok(false));
+    }
+}

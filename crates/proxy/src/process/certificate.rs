@@ -1,0 +1,184 @@
+//! What a TLS listener shows: a certificate from files, or one from a local CA that is made once.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, SanType,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+};
+
+use crate::config::ListenerTls;
+
+/// Why a listener has no certificate to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A file holds no certificate, or no private key, in PEM.
+    #[error("{path}: holds no {what} in PEM form", path = path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    #[error("the certificate and the key cannot be used together: {0}")]
+    Unusable(#[from] rustls::Error),
+    /// The local CA cannot be made or read.
+    #[error("the local CA: {0}")]
+    Ca(#[from] rcgen::Error),
+}
+
+/// A listener's certificate, ready to be shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// For the TLS handshakes of its clients.
+    pub tls: Arc<ServerConfig>,
+    /// The local CA that clients have to trust, where there is one.
+    pub ca: Option<PathBuf>,
+}
+
+/// Reads or makes what a listener shows.
+///
+/// # Errors
+/// When a file is not there or holds something else.
+pub fn show(tls: &ListenerTls, state_dir: &Path) -> Result<Shown, CertificateError> {
+    match tls {
+        ListenerTls::Files { certificate, key } => {
+            let chain =
+                CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<Vec<_>, _>>();
+            let chain = chain.ok().filter(|chain| !chain.is_empty());
+            let chain = chain.ok_or_else(|| CertificateError::Pem {
+                path: certificate.clone(),
+                what: "certificate",
+            })?;
+            let private =
+                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| CertificateError::Pem {
+                    path: key.clone(),
+                    what: "private key",
+                })?;
+            Ok(Shown {
+                tls: configure(chain, private)?,
+                ca: None,
+            })
+        }
+        ListenerTls::SelfSigned => {
+            let path = state_dir.join("ca.crt");
+            let ca = local_ca(state_dir, &path)?;
+            let key = KeyPair::generate()?;
+            let leaf = leaf_params()?.signed_by(&key, &ca)?;
+            let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            Ok(Shown {
+                tls: configure(vec![leaf.der().clone()], private)?,
+                ca: Some(path),
+            })
+        }
+    }
+}
+
+fn configure(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The CA of this machine's proxy: made once, so that clients are told to trust it once. It can vouch for loopback
+/// names only, should its key ever be taken.
+fn local_ca(
+    state_dir: &Path,
+    certificate: &Path,
+) -> Result<Issuer<'static, KeyPair>, CertificateError> {
+    let key_path = state_dir.join("ca.key");
+    if certificate.exists() && key_path.exists() {
+        let text =
+            |path: &Path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let key = KeyPair::from_pem(&text(&key_path)?)?;
+        return Ok(Issuer::from_ca_cert_pem(&text(certificate)?, key)?);
+    }
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| CertificateError::File { path, error }
+    };
+    fs::create_dir_all(state_dir).map_err(at(state_dir))?;
+    let key = KeyPair::generate()?;
+    let params = ca_params();
+    let made = params.self_signed(&key)?;
+    write_private(&key_path, &key.serialize_pem()).map_err(at(&key_path))?;
+    fs::write(certificate, made.pem()).map_err(at(certificate))?;
+    Ok(Issuer::new(params, key))
+}
+
+fn ca_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name("watsonx-auth-proxy local CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![
+            GeneralSubtree::DnsName("localhost".into()),
+            GeneralSubtree::IpAddress(CidrSubnet::V4([127, 0, 0, 0], [255, 0, 0, 0])),
+            GeneralSubtree::IpAddress(CidrSubnet::V6(Ipv6Addr::LOCALHOST.octets(), [255; 16])),
+        ],
+        excluded_subtrees: Vec::new(),
+    });
+    params
+}
+
+fn leaf_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(vec!["localhost".into()])?;
+    params.subject_alt_names.extend([
+        SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    ]);
+    params.distinguished_name = name("watsonx-auth-proxy");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common);
+    name
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    fs::read(path).map_err(|error| CertificateError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Readable by its owner only, from its first moment on.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}

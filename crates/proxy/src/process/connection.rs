@@ -1,0 +1,396 @@
+//! A client's connection from accept to close: parked while idle, active while a request is under way.
+//!
+//! A parked connection is a bare socket that waits to become readable; hyper's buffers exist only while it is
+//! active. All its time-outs are one deadline that moves with what happens, and one sweeper per worker looks at it.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use hyper::{
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::worker::Worker;
+use crate::{
+    journey::{Client, admit::Peer, travel},
+    sweep::Watch,
+};
+
+/// The time-outs of a listener's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the first byte of a request to the end of its head.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle.
+    pub keep_alive: Duration,
+    /// How long a client may neither send the body nor read the answer.
+    pub stall_timeout: Duration,
+    /// Largest head of a request, in bytes.
+    pub max_head_size: usize,
+}
+
+/// The bytes of a client.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// TLS, after its handshake.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A unix socket.
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+/// Keeps a connection until one side ends it.
+pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, worker: Rc<Worker>) {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(limits.max_head_size.max(SMALLEST_BUFFER))
+        .max_header_size(limits.max_head_size);
+    let vitals = Rc::new(Vitals::new(peer, limits, &worker));
+    let mut stream = TokioIo::new(stream);
+    let mut read = Bytes::new();
+    loop {
+        if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
+            return;
+        }
+        vitals.becomes_active(!read.is_empty());
+        let io = Watched {
+            stream,
+            read,
+            vitals: Rc::clone(&vitals),
+        };
+        let service = service_fn(|request| {
+            vitals.head_is_complete();
+            let journey = travel(
+                request,
+                worker.view(),
+                listener,
+                Rc::clone(&vitals) as Rc<dyn Client>,
+            );
+            async { Ok::<_, std::convert::Infallible>(journey.await) }
+        });
+        let connection = Box::new(builder.serve_connection(io, service));
+        let Some(parts) = active(connection, &vitals, &worker).await else {
+            return;
+        };
+        stream = parts.io.stream;
+        // What hyper had read of the next request goes in front of what is still to come.
+        read = parts.read_buf;
+    }
+}
+
+/// Waits for the first byte of the next request; `false` when the connection is to be closed.
+async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
+    vitals.parks();
+    poll_fn(|cx| {
+        if worker.is_draining() || vitals.watch.poll_passed(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        stream.poll_readable(cx).map(|readable| readable.is_ok())
+    })
+    .await
+}
+
+/// Drives hyper's connection until it ends (`None`) or has been quiet for long enough to be parked.
+async fn active<S, B>(
+    mut connection: Box<http1::Connection<Watched, S>>,
+    vitals: &Vitals,
+    worker: &Worker,
+) -> Option<http1::Parts<Watched, S>>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut told_to_end = false;
+    let quiet = poll_fn(|cx| {
+        if worker.is_draining() && !told_to_end {
+            told_to_end = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "client connection ended");
+            }
+            return Poll::Ready(false);
+        }
+        vitals.watch.poll_passed(cx).map(|()| vitals.is_quiet())
+    })
+    .await;
+    quiet.then(|| connection.into_parts())
+}
+
+/// What a connection is doing, as its time-outs see it.
+#[derive(Debug)]
+struct Vitals {
+    peer: Peer,
+    limits: Limits,
+    watch: Watch,
+    phase: Cell<Phase>,
+    waits_for_body: Cell<bool>,
+    write_blocked: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// Some of a head has come, not all.
+    Head,
+    /// A request is under way.
+    Journey,
+}
+
+impl Vitals {
+    fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
+        Self {
+            peer,
+            limits,
+            watch: worker.sweeper().watch(),
+            phase: Cell::new(Phase::Idle),
+            waits_for_body: Cell::new(false),
+            write_blocked: Cell::new(false),
+        }
+    }
+
+    fn parks(&self) {
+        self.watch
+            .arm(self.limits.keep_alive.saturating_sub(PARK_AFTER));
+    }
+
+    fn becomes_active(&self, has_some_of_a_head: bool) {
+        self.phase.set(Phase::Idle);
+        self.watch.arm(PARK_AFTER);
+        if has_some_of_a_head {
+            self.has_read();
+        }
+    }
+
+    fn has_read(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.watch.arm(self.limits.head_timeout);
+        }
+    }
+
+    fn head_is_complete(&self) {
+        self.phase.set(Phase::Journey);
+        self.watch.disarm();
+    }
+
+    fn blocks_write(&self, blocked: bool) {
+        if self.write_blocked.replace(blocked) != blocked {
+            self.await_client();
+        }
+    }
+
+    /// The client has to do something, within the stall time-out; or nothing at all.
+    fn await_client(&self) {
+        match self.phase.get() {
+            _ if self.waits_for_body.get() || self.write_blocked.get() => {
+                self.watch.arm(self.limits.stall_timeout)
+            }
+            Phase::Journey => self.watch.disarm(),
+            Phase::Idle => self.watch.arm(PARK_AFTER),
+            Phase::Head => {}
+        }
+    }
+
+    /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
+    fn is_quiet(&self) -> bool {
+        self.phase.get() == Phase::Idle && !self.write_blocked.get()
+    }
+}
+
+impl Client for Vitals {
+    fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    fn waits_for_body(&self, waits: bool) {
+        if self.waits_for_body.replace(waits) != waits {
+            self.await_client();
+        }
+    }
+
+    fn answered(&self) {
+        self.phase.set(Phase::Idle);
+        self.waits_for_body.set(false);
+        self.await_client();
+    }
+}
+
+/// A client's bytes on their way to and from hyper, with an eye on what moves.
+#[derive(Debug)]
+struct Watched {
+    stream: TokioIo<Stream>,
+    /// Read before the connection was parked.
+    read: Bytes,
+    vitals: Rc<Vitals>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.read.is_empty() {
+            let size = this.read.len().min(buf.remaining());
+            buf.put_slice(&this.read[..size]);
+            this.read.advance(size);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.vitals.has_read();
+        }
+        polled
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.vitals.blocks_write(polled.is_pending());
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.vitals.blocks_write(polled.is_pending());
+        polled
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.vitals.blocks_write(polled.is_pending());
+        polled
+    }
+}
+
+impl Stream {
+    /// Ready when a byte, or the end, can be read from the socket.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.poll_read_ready(cx),
+            #[cfg(unix)]
+            Self::Unix(unix) => unix.poll_read_ready(cx),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            #[cfg(unix)]
+            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            #[cfg(unix)]
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+            #[cfg(unix)]
+            Self::Unix(unix) => unix.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            #[cfg(unix)]
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
+/// How long a connection is quiet before it is parked.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// The smallest buffer that hyper takes.
+const SMALLEST_BUFFER: usize = 8192;

@@ -1,0 +1,12 @@
+//! What keeps the proxy alive? One control thread runs keepers, probes and signals; workers carry the requests.
+
+pub mod admin;
+pub mod certificate;
+pub mod connection;
+pub mod control;
+pub mod listen;
+pub mod metrics;
+pub mod plan;
+pub mod serve;
+pub mod shutdown;
+pub mod worker;

@@ -1,0 +1,158 @@
+//! A plan and its keepers, built from a configuration.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, header};
+use token_source::{Feed, Keeper, connect::Connector};
+
+use crate::{
+    config::{self, Config, ListenAddress, Place},
+    journey::{
+        ListenerPlan, Plan,
+        admit::{Admission, Users},
+        attach::Attachment,
+        pool::Upstream,
+        rewrite::Rewrite,
+        route::Route,
+    },
+};
+
+/// Where workers find the plan in force.
+pub type PlanCell = ArcSwap<Plan>;
+
+/// A plan, and what keeps its credentials fresh.
+#[derive(Debug)]
+pub struct Built {
+    /// What requests are decided by.
+    pub plan: Plan,
+    /// One per credential, in the configuration's order.
+    pub feeds: Vec<Feed>,
+    /// One per credential, to be run on the control thread.
+    pub keepers: Vec<Keeper>,
+}
+
+/// Builds everything that a configuration asks for; nothing is contacted yet.
+pub fn build(config: &Config) -> Built {
+    let (keepers, feeds): (Vec<_>, Vec<_>) =
+        config.credentials.iter().cloned().map(Keeper::new).unzip();
+    let via = format!("1.1 watsonx-auth-proxy-{:08x}", fastrand::u32(..));
+    let via =
+        HeaderValue::try_from(via).expect("a name and a number in hexadecimal are visible ASCII");
+
+    // Longest prefix first; among equals those that want a host.
+    let mut order: Vec<usize> = (0..config.routes.len()).collect();
+    order.sort_by_key(|&index| {
+        let route = &config.routes[index];
+        (std::cmp::Reverse(route.prefix.len()), route.host.is_none())
+    });
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|upstream| Arc::new(build_upstream(upstream)))
+        .collect();
+    let routes = order
+        .iter()
+        .map(|&index| build_route(&config.routes[index], &upstreams, &feeds, &via))
+        .collect();
+    let listeners = config.listeners.iter().map(|listener| ListenerPlan {
+        name: Arc::clone(&listener.name),
+        admission: build_admission(listener),
+        routes: (0..order.len())
+            .filter(|at| listener.routes.contains(&order[*at]))
+            .collect(),
+    });
+    let plan = Plan {
+        listeners: listeners.collect(),
+        routes,
+        upstreams,
+        access_log: config.log.access,
+    };
+    Built {
+        plan,
+        feeds,
+        keepers,
+    }
+}
+
+fn build_upstream(upstream: &config::Upstream) -> Upstream {
+    Upstream {
+        name: Arc::clone(&upstream.name),
+        authority: HeaderValue::try_from(upstream.origin.authority())
+            .expect("an authority is visible ASCII"),
+        connector: Connector::new(upstream.origin.clone()),
+        connect_timeout: upstream.connect_timeout,
+        first_byte_timeout: upstream.first_byte_timeout,
+        idle_timeout: upstream.idle_timeout,
+    }
+}
+
+fn build_route(
+    route: &config::Route,
+    upstreams: &[Arc<Upstream>],
+    feeds: &[Feed],
+    via: &HeaderValue,
+) -> Route {
+    let upstream = &upstreams[route.upstream];
+    let header_of = |place: &Place| match place {
+        Place::Header { name, .. } => Some(name.clone()),
+        Place::Query { .. } => None,
+    };
+    let query_of = |place: &Place| match place {
+        Place::Query { name } => Some(name.clone()),
+        Place::Header { .. } => None,
+    };
+    let places = || route.attach.iter().map(|attachment| &attachment.place);
+    let mut attached_headers: Vec<HeaderName> = places().filter_map(header_of).collect();
+    attached_headers.push(header::AUTHORIZATION);
+    Route {
+        name: Arc::clone(&route.name),
+        prefix: route.prefix.clone(),
+        host: route.host.clone(),
+        upstream: route.upstream,
+        base_path: upstream.connector.origin().base_path.clone(),
+        strip_prefix: route.strip_prefix,
+        allow: route.allow.clone(),
+        deny: route.deny.clone(),
+        warn: route.warn,
+        public: route.public.clone(),
+        token_endpoints: route.token_endpoints,
+        attach: (route.attach.iter())
+            .map(|attachment| Attachment {
+                feed: feeds[attachment.credential].clone(),
+                place: attachment.place.clone(),
+            })
+            .collect(),
+        rewrite: Rewrite {
+            attaches: !route.attach.is_empty(),
+            attached_headers,
+            dropped_query: places()
+                .filter_map(query_of)
+                .chain(route.drop_query.iter().cloned())
+                .collect(),
+            default_query: route.default_query.clone(),
+            set_headers: route.set_headers.clone(),
+            pass_cookies: route.pass_cookies,
+            forwarded: route.forwarded,
+            host: upstream.authority.clone(),
+            via: via.clone(),
+        },
+        max_body: route.max_body,
+    }
+}
+
+fn build_admission(listener: &config::Listener) -> Admission {
+    let users = match &listener.address {
+        ListenAddress::Unix { uids, gids, .. } => Some(Users {
+            uids: uids.clone(),
+            gids: gids.clone(),
+        }),
+        ListenAddress::Tcp(_) => None,
+    };
+    Admission {
+        hosts: listener.hosts.clone(),
+        origins: listener.origins.clone(),
+        users,
+        tls: listener.tls.is_some(),
+    }
+}

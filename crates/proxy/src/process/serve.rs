@@ -1,0 +1,198 @@
+//! A proxy from its configuration to its end: sockets, plan, workers, and the control thread among them.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    thread::JoinHandle,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    certificate::{self, CertificateError},
+    connection::Limits,
+    control::{self, Control},
+    listen::{self, Bound},
+    plan::{self, PlanCell},
+    shutdown::{Phase, Stops},
+    worker::{self, Door, Post, Question},
+};
+use crate::config::{Config, ListenAddress, Listener};
+
+/// Why a proxy cannot start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened at.
+    #[error("{name}: cannot listen at {address}: {error}")]
+    Listen {
+        /// The table that names the address.
+        name: String,
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A listener has no certificate to show.
+    #[error("listener {name}: {error}")]
+    Certificate {
+        /// The listener.
+        name: String,
+        /// Why not.
+        error: CertificateError,
+    },
+    /// The operating system refuses a thread or a runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// A worker ended without being told to.
+    #[error("a worker ended unexpectedly")]
+    WorkerLost,
+}
+
+/// Serves on this thread and its workers until the end is asked for and has come.
+///
+/// # Errors
+/// When it cannot start, or a worker is lost.
+pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
+    let count = config.workers.get();
+    let plan::Built {
+        plan,
+        feeds,
+        keepers,
+    } = plan::build(config);
+    let cell = Arc::new(PlanCell::from_pointee(plan));
+    let (phase, phases) = watch::channel(Phase::Serving);
+
+    let mut doors: Vec<Vec<Door>> = (0..count).map(|_| Vec::new()).collect();
+    let mut sockets = SocketFiles(Vec::new());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let bound = open_doors(index, listener, config, &mut doors)?;
+        if let ListenAddress::Unix { path, .. } = &listener.address {
+            sockets.0.push(path.clone());
+        }
+        tracing::info!(listener = %listener.name, at = ?bound.places, tls = listener.tls.is_some(), "listening");
+    }
+    let admin_sockets = control::listen(config)?;
+
+    let (lost, worker_lost) = mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    let mut questions: Vec<mpsc::UnboundedSender<Question>> = Vec::new();
+    for (index, doors) in doors.into_iter().enumerate() {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let post = Post {
+            plan: Arc::clone(&cell),
+            doors,
+            questions: asked,
+            phase: phases.clone(),
+        };
+        questions.push(asks);
+        workers.push(start_worker(index, post, lost.clone())?);
+    }
+    let control = Control {
+        config,
+        feeds,
+        keepers,
+        questions,
+        phase,
+        worker_lost,
+    };
+    control.run(admin_sockets, stops)?;
+    for worker in workers {
+        // Why it ended has been told already.
+        let _ = worker.join();
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Listens at a listener's address, with a door for every worker.
+fn open_doors(
+    index: usize,
+    listener: &Listener,
+    config: &Config,
+    doors: &mut [Vec<Door>],
+) -> Result<Bound, ServeError> {
+    let bound =
+        listen::listen(&listener.address, doors.len()).map_err(|error| ServeError::Listen {
+            name: format!("listener.{}", listener.name),
+            address: match &listener.address {
+                ListenAddress::Tcp(addresses) => format!("{addresses:?}"),
+                ListenAddress::Unix { path, .. } => path.display().to_string(),
+            },
+            error,
+        })?;
+    let shown = listener
+        .tls
+        .as_ref()
+        .map(|tls| certificate::show(tls, &config.state_dir))
+        .transpose();
+    let shown = shown.map_err(|error| ServeError::Certificate {
+        name: listener.name.to_string(),
+        error,
+    })?;
+    if let Some(ca) = shown.as_ref().and_then(|shown| shown.ca.as_ref()) {
+        tracing::info!(listener = %listener.name, ca = %ca.display(), "clients have to trust this local CA");
+    }
+    let open = Arc::new(AtomicUsize::new(0));
+    let Bound {
+        places,
+        addresses,
+        per_worker,
+    } = bound;
+    for (doors, sockets) in doors.iter_mut().zip(per_worker) {
+        doors.extend(sockets.into_iter().map(|socket| Door {
+            listener: index,
+            name: Arc::clone(&listener.name),
+            socket,
+            tls: shown.as_ref().map(|shown| Arc::clone(&shown.tls)),
+            limits: Limits {
+                head_timeout: listener.head_timeout,
+                keep_alive: listener.keep_alive,
+                stall_timeout: listener.stall_timeout,
+                max_head_size: listener.max_head_size,
+            },
+            open: Arc::clone(&open),
+            max_open: listener.max_connections,
+        }));
+    }
+    Ok(Bound {
+        places,
+        addresses,
+        per_worker: Vec::new(),
+    })
+}
+
+/// Starts a worker's thread; one that ends, by a panic too, says so.
+fn start_worker(
+    index: usize,
+    post: Post,
+    lost: mpsc::UnboundedSender<usize>,
+) -> Result<JoinHandle<()>, ServeError> {
+    struct Farewell(usize, mpsc::UnboundedSender<usize>);
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0);
+        }
+    }
+    let work = move || {
+        let _farewell = Farewell(index, lost);
+        if let Err(error) = worker::run(post) {
+            tracing::error!(worker = index, %error, "a worker cannot go on");
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(work)
+        .map_err(ServeError::Thread)
+}
+
+/// Files of unix sockets, removed at the end.
+struct SocketFiles(Vec<PathBuf>);
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
