@@ -75,7 +75,7 @@ set_headers = { Authorization = "Bearer hunter2" }
           |
           = help: leave it out; it is described for a later version
 
-        error: not a name for a listener
+        error: not a name for a table
          --> proxy.toml:9:11
           |
         9 | [listener.Wide]
@@ -236,7 +236,8 @@ fn what_is_not_toml_is_told_without_the_line() {
           |
           = help: words are masked here, one of them might be a secret; see the line in the file
 
-        2 mistakes"#]].assert_eq(&report);
+        2 mistakes"#]]
+    .assert_eq(&report);
 }
 
 #[test]
@@ -250,7 +251,8 @@ fn an_empty_file_is_told_what_it_lacks() {
         --> proxy.toml
          = help: [listener.local] with address = "127.0.0.1:8080"
 
-        2 mistakes"#]].assert_eq(&load("").unwrap_err().to_string());
+        2 mistakes"#]]
+    .assert_eq(&load("").unwrap_err().to_string());
 }
 
 #[test]
@@ -266,5 +268,6 @@ fn a_missing_file_is_a_warning() {
         10 | api_key = { file = "************" }
            |                    ^^^^^^^^^^^^^^
            |
-           = help: it may come later: the proxy starts without it, what needs it waits"#]].assert_eq(&warning.to_string());
+           = help: it may come later: the proxy starts without it, what needs it waits"#]]
+    .assert_eq(&warning.to_string());
 }

@@ -143,7 +143,8 @@ fn mistakes_in_flags_name_the_flag() {
          |
          = help: one of --api-key-file FILE and --password-file FILE
 
-        5 mistakes"#]].assert_eq(&flags(form).unwrap_err().to_string());
+        5 mistakes"#]]
+    .assert_eq(&flags(form).unwrap_err().to_string());
 }
 
 #[test]
