@@ -1,7 +1,11 @@
 //! What holds where the operator says nothing.
 
 use std::{
-    net::Ipv4Addr, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    thread,
+    time::Duration,
 };
 
 use super::{Log, source::Environment};
@@ -26,10 +30,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 pub(super) const SERVICE_ACCOUNT_TOKEN: &str =
     "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-pub(super) const ADMIN_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 pub(super) const LISTEN_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// One for each core, and four at most: more cost memory and serve nobody.
 pub(super) fn workers() -> NonZeroUsize {

@@ -180,7 +180,7 @@ impl Config {
             .and_then(|root| check::check(Table::new(&reading, 0..0, &root)));
         let (waivers, mistakes) = reading.finish();
         conclude(
-            config.map(|config| Config { waivers, ..config }),
+            config.map(|config| Self { waivers, ..config }),
             mistakes,
             strict,
         )

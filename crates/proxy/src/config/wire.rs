@@ -189,7 +189,7 @@ impl<'a> Table<'a> {
         let form = format!("each {key} is a table with a name of its own: [{key}.NAME]");
         let Some(tables) = value.get_ref().as_table() else {
             self.reading
-                .mistake(header.span(), format!("a {key} without a name"), form);
+                .mistake(header.span(), format!("{key} without a name"), form);
             return Some(Vec::new());
         };
         let mut tables: Vec<_> = tables.iter().collect();
@@ -198,7 +198,7 @@ impl<'a> Table<'a> {
             let Some(entries) = value.get_ref().as_table() else {
                 self.reading.mistake(
                     name.span(),
-                    format!("a key where the name of a {key} belongs"),
+                    format!("a key where a name belongs, below {key}"),
                     form.clone(),
                 );
                 return None;
@@ -206,7 +206,7 @@ impl<'a> Table<'a> {
             if !is_name(name.get_ref()) {
                 self.reading.mistake(
                     name.span(),
-                    format!("not a name for a {key}"),
+                    "not a name for a table",
                     "a name is made of a-z, 0-9, `_` and `-`, and has at most 64 characters",
                 );
             }

@@ -1,8 +1,12 @@
-//! Addresses to listen on.
+//! Addresses to listen on, and that no two are the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::reading::Wrong;
+use super::{Declared, WrittenAdmin};
+use crate::config::{
+    ListenAddress, Listener,
+    reading::{Reading, Span, Wrong},
+};
 
 /// An `address` of a listener, before the path of a unix socket is resolved.
 pub(crate) enum Written {
@@ -67,4 +71,56 @@ pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
         ),
     };
     Err(wrong)
+}
+
+/// Two sockets of one address: the second could not be bound, or would take half of the connections.
+pub(super) fn refuse_shared_addresses(
+    reading: &Reading<'_>,
+    listeners: &[Declared<Listener>],
+    admin: &WrittenAdmin,
+) {
+    let mut taken: Vec<(String, ListenAddress)> = Vec::new();
+    let mut claim = |who: String, span: Span, address: ListenAddress| {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(other, &address)) {
+            let hint = "give each an address or port of its own";
+            reading.mistake(span, format!("{other} has this address already"), hint);
+        }
+        taken.push((who, address));
+    };
+    for listener in listeners {
+        if let Some(built) = &listener.built {
+            claim(
+                format!("listener `{}`", listener.name),
+                listener.span.clone(),
+                built.address.clone(),
+            );
+        }
+    }
+    let written = [
+        ("admin.address", &admin.address),
+        ("admin.probes", &admin.probes),
+    ];
+    for (who, address) in written {
+        if let Some(address) = address {
+            let tcp = ListenAddress::Tcp(vec![*address.get_ref()]);
+            claim(who.to_owned(), address.span(), tcp);
+        }
+    }
+}
+
+fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let is_same = |a: &SocketAddr, b: &SocketAddr| {
+        let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && a.is_ipv4() == b.is_ipv4();
+        let (x, y) = (a.ip(), b.ip());
+        a.port() != 0 && a.port() == b.port() && (x == y || covers(x, y) || covers(y, x))
+    };
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            one.iter().any(|a| other.iter().any(|b| is_same(a, b)))
+        }
+        (ListenAddress::Unix { path: one, .. }, ListenAddress::Unix { path: other, .. }) => {
+            one == other
+        }
+        _ => false,
+    }
 }

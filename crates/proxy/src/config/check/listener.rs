@@ -1,18 +1,13 @@
 //! `[listener.NAME]`: addresses that clients connect to, and who can reach them.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::{
-    Declared, WrittenAdmin, address, location, resolve, route::CheckedRoute, trust::is_host,
-};
+use super::{Declared, address, location, resolve, route::CheckedRoute, trust::is_host};
 use crate::config::{
     ListenAddress, Listener, ListenerTls, defaults,
-    reading::{Reading, Span},
+    reading::Reading,
     wire::{Named, Table},
 };
 
@@ -195,7 +190,7 @@ fn hosts(table: &mut Table<'_>) -> Option<Vec<String>> {
     checked_list(
         table,
         "hosts",
-        |host| is_host(host),
+        is_host,
         "not a host name",
         "names without scheme and port: \"proxy.internal\"",
     )
@@ -279,7 +274,7 @@ fn served(table: &mut Table<'_>, routes: &[Declared<CheckedRoute>]) -> Option<Ve
     Some(served)
 }
 
-/// Whether others than this machine reach the listener; a mistake unless that is waived.
+/// Whether others than this machine may use the listener; a mistake unless that is waived.
 fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, name: &str) -> bool {
     let anyone = table.boolean("anyone").unwrap_or(false);
     if address.is_none_or(ListenAddress::is_local) {
@@ -295,7 +290,7 @@ fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, n
              (named callers come with a later version)",
         );
     }
-    true
+    anyone
 }
 
 fn refuse_unlimited_routes(
@@ -356,58 +351,6 @@ fn warn_of_routes_without_listener(
                 format!("add \"{}\" to the routes of a listener", route.name),
             );
         }
-    }
-}
-
-/// Two sockets of one address: the second could not be bound, or would take half of the connections.
-pub(super) fn refuse_shared_addresses(
-    reading: &Reading<'_>,
-    listeners: &[Declared<Listener>],
-    admin: &WrittenAdmin,
-) {
-    let mut taken: Vec<(String, ListenAddress)> = Vec::new();
-    let mut claim = |who: String, span: Span, address: ListenAddress| {
-        if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(other, &address)) {
-            let hint = "give each an address or port of its own";
-            reading.mistake(span, format!("{other} has this address already"), hint);
-        }
-        taken.push((who, address));
-    };
-    for listener in listeners {
-        if let Some(built) = &listener.built {
-            claim(
-                format!("listener `{}`", listener.name),
-                listener.span.clone(),
-                built.address.clone(),
-            );
-        }
-    }
-    let written = [
-        ("admin.address", &admin.address),
-        ("admin.probes", &admin.probes),
-    ];
-    for (who, address) in written {
-        if let Some(address) = address {
-            let tcp = ListenAddress::Tcp(vec![*address.get_ref()]);
-            claim(who.to_owned(), address.span(), tcp);
-        }
-    }
-}
-
-fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
-    let is_same = |a: &SocketAddr, b: &SocketAddr| {
-        let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && a.is_ipv4() == b.is_ipv4();
-        let (x, y) = (a.ip(), b.ip());
-        a.port() != 0 && a.port() == b.port() && (x == y || covers(x, y) || covers(y, x))
-    };
-    match (one, other) {
-        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
-            one.iter().any(|a| other.iter().any(|b| is_same(a, b)))
-        }
-        (ListenAddress::Unix { path: one, .. }, ListenAddress::Unix { path: other, .. }) => {
-            one == other
-        }
-        _ => false,
     }
 }
 

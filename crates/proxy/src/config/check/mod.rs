@@ -53,7 +53,7 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
     let routes = route::routes(&mut root, &upstreams, &credentials);
     let listeners = listener::listeners(&mut root, &routes);
     let admin = admin(root.table("admin"), reading);
-    listener::refuse_shared_addresses(reading, &listeners, &admin);
+    address::refuse_shared_addresses(reading, &listeners, &admin);
     root.later(&["caller", "tracing"]);
     root.done();
 

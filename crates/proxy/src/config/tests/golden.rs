@@ -75,7 +75,7 @@ set_headers = { Authorization = "Bearer hunter2" }
           |
           = help: leave it out; it is described for a later version
 
-        error: not a name for a listener
+        error: not a name for a table
          --> proxy.toml:9:11
           |
         9 | [listener.Wide]

@@ -1,5 +1,6 @@
 //! The configuration as a whole: what is told of mistakes, each rule, secrets, and the documents.
 
+mod accepted;
 mod documents;
 mod golden;
 mod rules;
@@ -8,7 +9,10 @@ mod sources;
 
 use std::path::Path;
 
-use super::{Config, Environment, Loaded, Report};
+use super::{
+    Config, Environment, Loaded, Report,
+    report::{Mistake, Place},
+};
 
 /// Reads a text in a folder that does not exist, with nothing in the environment.
 fn load(text: &str) -> Result<Loaded, Report> {
@@ -28,6 +32,14 @@ fn nothing() -> Environment {
 /// A complete configuration around the part that a test is about.
 fn with(extra: &str) -> String {
     format!("{extra}\n{BASE}")
+}
+
+/// The line that a mistake blames; 0 for none.
+fn line_of(mistake: &Mistake) -> usize {
+    match &mistake.place {
+        Place::Spot(spot) => spot.line,
+        _ => 0,
+    }
 }
 
 const BASE: &str = r#"

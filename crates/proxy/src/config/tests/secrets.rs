@@ -3,10 +3,14 @@
 use proptest::prelude::*;
 
 use super::{load, with};
-use crate::config::Report;
+use crate::config::{
+    Report,
+    report::{Mistake, Severity},
+};
 
 const CANARY: &str = "CANARY7secret7value";
 
+/// No secret is told, and whatever is refused is refused for a reason that is told.
 fn assert_silent(text: &str, outcome: &Result<crate::config::Loaded, Report>) {
     let told = match outcome {
         Ok(loaded) => loaded
@@ -14,7 +18,11 @@ fn assert_silent(text: &str, outcome: &Result<crate::config::Loaded, Report>) {
             .iter()
             .map(|w| format!("{w}\n{w:?}\n"))
             .collect::<String>(),
-        Err(report) => format!("{report}\n{report:?}"),
+        Err(report) => {
+            let is_error = |mistake: &Mistake| mistake.severity == Severity::Error;
+            assert!(report.mistakes.iter().any(is_error), "\n{text}\n{report}");
+            format!("{report}\n{report:?}")
+        }
     };
     assert!(!told.contains(CANARY), "\n{text}\n{told}");
 }

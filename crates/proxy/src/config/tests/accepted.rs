@@ -1,0 +1,213 @@
+//! What is written arrives: the configuration that a right file becomes.
+
+use super::{line_of, load, with};
+use crate::config::{ListenAddress, ListenerTls, Place, TokenEndpoints};
+
+#[test]
+fn each_word_on_what_may_pass_opens_a_listener() {
+    let open = "[listener.open]\naddress = \"0.0.0.0:80\"\nanyone = true\n";
+    for word in [
+        "preset = \"watsonx\"",
+        "allow = [\"/v2/*\"]",
+        "allow = [\"*\"]",
+    ] {
+        load(&format!("{}{word}\n", with(open))).unwrap();
+    }
+}
+
+#[test]
+fn a_login_may_be_elsewhere_if_the_upstream_is_named() {
+    let text = r#"
+[upstream.other]
+url = "https://other.example.com"
+[credential.e.cp4d]
+url = "https://login.example.com/icp4d-api"
+upstream = "other"
+username = "u"
+api_key = { env = "K" }
+[route.other]
+path = "/o"
+upstream = "other"
+attach = "e"
+"#;
+    let loaded = load(&with(text)).unwrap();
+    let token_source::Kind::Cp4d { origin, .. } = &loaded.config.credentials[0].kind else {
+        panic!()
+    };
+    assert_eq!(
+        (origin.host.as_str(), origin.base_path.as_str()),
+        ("login.example.com", "")
+    );
+}
+
+#[test]
+fn the_license_preset_puts_each_kind_in_its_place() {
+    let text = r#"
+[credential.url.token]
+value = { env = "T" }
+[credential.pod.service_account]
+[route.url]
+path = "/url"
+upstream = "base"
+attach = "url"
+preset = "license-service"
+[route.pod]
+path = "/pod"
+upstream = "base"
+attach = [{ credential = "pod" }]
+preset = "license-service"
+strip_prefix = false
+allow = ["GET /snapshot"]
+"#;
+    let config = load(&with(text)).unwrap().config;
+    let [url, pod, _] = &config.routes[..] else {
+        panic!()
+    };
+    assert_eq!(
+        url.attach[0].place,
+        Place::Query {
+            name: "token".into()
+        }
+    );
+    assert_eq!(url.drop_query, ["token"]);
+    assert!(url.strip_prefix);
+    assert_eq!(url.allow.as_ref().map(Vec::len), Some(7));
+    assert_eq!(url.public.len(), 1);
+    let bearer = Place::Header {
+        name: http::header::AUTHORIZATION,
+        scheme: "Bearer".into(),
+    };
+    assert_eq!(pod.attach[0].place, bearer);
+    assert!(!pod.strip_prefix, "the route's own word goes first");
+    assert_eq!(pod.allow.as_ref().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let text = r#"
+workers = 3
+drain_timeout = "1m"
+poll = "2s"
+[log]
+format = "json"
+[listener.sock]
+address = "unix:proxy.sock"
+mode = "0660"
+gids = [7]
+[listener.tls]
+address = "localhost:8443"
+tls = { self_signed = true }
+hosts = ["Proxy.Internal"]
+max_head_size = "16KiB"
+[listener.any]
+address = "0.0.0.0:80"
+anyone = true
+routes = ["limited"]
+[upstream.lab]
+url = "http://lab:81/base/"
+plain_http = true
+[upstream.careless]
+url = "https://careless"
+tls = { insecure = true }
+[route.limited]
+path = "/a%20b/"
+host = "X.example"
+upstream = "lab"
+allow = ["*"]
+token_endpoints = "forward"
+default_query = { "a b" = "c&d" }
+max_body = "10MB"
+"#;
+    let config = load(&with(text)).unwrap().config;
+    assert_eq!(config.workers.get(), 3);
+    assert_eq!(config.drain_timeout.as_secs(), 60);
+    assert_eq!(config.credentials[0].poll.as_secs(), 2);
+    assert_eq!(config.log.json, Some(true));
+    let [sock, tls, any, _] = &config.listeners[..] else {
+        panic!()
+    };
+    let socket = ListenAddress::Unix {
+        path: "/no/such/folder/proxy.sock".into(),
+        mode: 0o660,
+        uids: vec![],
+        gids: vec![7],
+    };
+    assert_eq!(sock.address, socket);
+    assert_eq!(
+        tls.address,
+        ListenAddress::Tcp(vec![
+            "127.0.0.1:8443".parse().unwrap(),
+            "[::1]:8443".parse().unwrap()
+        ])
+    );
+    assert_eq!(
+        (tls.tls.clone(), tls.max_head_size),
+        (Some(ListenerTls::SelfSigned), 16384)
+    );
+    assert_eq!(tls.hosts, ["proxy.internal"]);
+    assert_eq!(
+        (tls.routes.as_slice(), any.routes.as_slice()),
+        (&[0, 1][..], &[0][..])
+    );
+    assert_eq!(config.upstreams[0].origin.base_path, "/base");
+    let limited = &config.routes[0];
+    assert_eq!(
+        (limited.prefix.as_slice(), limited.host.as_deref()),
+        (&["a b".to_owned()][..], Some("x.example"))
+    );
+    assert_eq!(limited.allow, None);
+    assert_eq!(limited.token_endpoints, TokenEndpoints::Forward);
+    assert_eq!(
+        limited.default_query,
+        [("a%20b".to_owned(), "c%26d".to_owned())]
+    );
+    assert_eq!(limited.max_body, Some(10_000_000));
+    assert!(limited.attach.is_empty());
+    let waivers: Vec<_> = config
+        .waivers
+        .iter()
+        .map(|w| (w.kind, w.place.as_str()))
+        .collect();
+    let expected = [
+        ("plain_http", "upstream.lab"),
+        ("insecure", "upstream.careless"),
+        ("allow_all", "route.limited"),
+        ("forward", "route.limited"),
+        ("anyone", "listener.any"),
+    ];
+    assert_eq!(waivers, expected);
+}
+
+#[test]
+fn a_warning_is_a_mistake_when_strict() {
+    let text = with("");
+    let folder = std::path::Path::new("/");
+    let strict = |strict| {
+        crate::config::Config::parse(&text, "proxy.toml", folder, strict, &super::nothing())
+    };
+    assert_eq!(strict(false).unwrap().warnings.len(), 1);
+    assert_eq!(strict(true).unwrap_err().mistakes.len(), 1);
+}
+
+#[test]
+fn a_route_that_no_listener_serves_is_a_warning() {
+    let text = r#"
+[listener.a]
+address = "127.0.0.1:1"
+routes = ["a"]
+[upstream.u]
+url = "https://u"
+[route.a]
+path = "/a"
+upstream = "u"
+[route.b]
+path = "/a"
+upstream = "u"
+"#;
+    let warnings = load(text).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(
+        (line_of(&warnings[0]), warnings[0].what.as_str()),
+        (10, "no listener serves this route")
+    );
+}
