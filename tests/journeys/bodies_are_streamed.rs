@@ -76,7 +76,7 @@ fn large_bodies_pass_both_ways_without_being_kept() {
     let world = World::new();
     let proxy = world.usual();
     proxy.ready();
-    let before = resident(proxy.pid());
+    let before = proxy.resident();
     let stream = client::connect(proxy.address());
     let mut writer = stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
@@ -98,7 +98,7 @@ fn large_bodies_pass_both_ways_without_being_kept() {
             .zip((0..=255).cycle())
             .all(|(got, sent)| *got == sent)
     );
-    let grown = resident(proxy.pid()).saturating_sub(before);
+    let grown = proxy.resident().saturating_sub(before);
     assert!(grown < 24 << 20, "{} MiB more", grown >> 20);
     world.end(proxy);
 }
@@ -132,18 +132,4 @@ fn a_signed_snapshot_passes_byte_for_byte() {
     );
     assert!(answer.body.starts_with(b"PK"));
     world.end(proxy);
-}
-
-/// Memory of a process that is in use, in bytes.
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse::<usize>()
-        .unwrap()
-        << 10
 }

@@ -144,3 +144,29 @@ fn a_client_that_goes_away_ends_the_upstream_request() {
     assert!(proxy.metric("watsonx_auth_proxy_requests_in_flight{route=\"platform\"}") < 1.0);
     world.end(proxy);
 }
+
+#[test]
+fn an_idle_connection_costs_next_to_nothing() {
+    const COUNT: usize = 500;
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let open = || {
+        let mut stream = client::connect(proxy.address());
+        stream
+            .write_all(b"GET /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        read_one(&mut stream);
+        stream
+    };
+    drop(open());
+    let before = proxy.resident();
+    let connections: Vec<_> = (0..COUNT).map(|_| open()).collect();
+    // Its buffers alone are above 16 KiB while it is active.
+    client::eventually("parked connections", || {
+        let grown = proxy.resident().saturating_sub(before);
+        (grown < COUNT * (6 << 10)).then_some(())
+    });
+    assert_eq!(connections.len(), COUNT);
+    world.end(proxy);
+}

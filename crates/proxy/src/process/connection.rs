@@ -94,8 +94,14 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             return;
         };
         stream = parts.io.stream;
-        // What hyper had read of the next request goes in front of what is still to come.
-        read = parts.read_buf;
+        // What hyper had read of the next request goes in front of what is still to come; where that is nothing, its
+        // buffer must not stay.
+        read = if parts.read_buf.is_empty() {
+            Bytes::new()
+        } else {
+            parts.read_buf
+        };
+        tracing::trace!(has_some_of_a_head = !read.is_empty(), "quiet");
     }
 }
 
