@@ -4,19 +4,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-/// Which side a fault is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The client asked for something that it may not have, or not in this form.
-    Client,
-    /// The credential could not be had.
-    Credential,
-    /// The upstream did not answer, or not with HTTP.
-    Upstream,
-    /// The proxy itself is busy or ending.
-    Proxy,
-}
-
 /// The rule that turned a caller away; named to the client, its value never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -71,8 +58,6 @@ pub enum Fault {
     UpstreamProtocol,
     /// Connecting, the first byte or the next piece took too long.
     UpstreamTimeout,
-    /// The proxy is ending.
-    Draining,
     /// The client went away before its answer; seen in logs only.
     ClientGone,
 }
@@ -94,7 +79,6 @@ impl Fault {
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::Draining => "draining",
             Self::ClientGone => "client_gone",
         }
     }
@@ -110,33 +94,12 @@ impl Fault {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
-            Self::CredentialUnavailable { .. } | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CredentialUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnreachable | Self::UpstreamTls | Self::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientGone => StatusCode::from_u16(499).expect("499 is a status number"),
-        }
-    }
-
-    /// Whose fault it is.
-    pub fn side(self) -> Side {
-        match self {
-            Self::BadRequest
-            | Self::CallerNotAllowed(_)
-            | Self::PathNotAllowed
-            | Self::TokenEndpointDenied
-            | Self::NoRoute
-            | Self::MethodNotAllowed
-            | Self::BodyTooLarge
-            | Self::LoopDetected
-            | Self::ClientGone => Side::Client,
-            Self::CredentialUnavailable { .. } => Side::Credential,
-            Self::UpstreamUnreachable
-            | Self::UpstreamTls
-            | Self::UpstreamProtocol
-            | Self::UpstreamTimeout => Side::Upstream,
-            Self::Draining => Side::Proxy,
         }
     }
 
@@ -164,7 +127,6 @@ impl Fault {
             Self::UpstreamTls => "the TLS connection to the upstream failed",
             Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
             Self::UpstreamTimeout => "the upstream did not answer in time",
-            Self::Draining => "the proxy is shutting down",
             Self::ClientGone => "the client went away",
         }
     }
@@ -201,7 +163,6 @@ impl Fault {
             Self::UpstreamTimeout => {
                 "see the upstream's connect_timeout, first_byte_timeout and idle_timeout"
             }
-            Self::Draining => "try again on a new connection",
             Self::ClientGone => "",
         }
     }

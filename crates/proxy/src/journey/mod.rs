@@ -5,9 +5,11 @@ pub mod attach;
 pub mod body;
 pub mod forward;
 pub mod pool;
+pub mod query;
 pub mod respond;
 pub mod rewrite;
 pub mod route;
+pub mod token_endpoints;
 pub mod trip;
 
 use std::{fmt, rc::Rc, sync::Arc};

@@ -10,7 +10,8 @@ use super::{
     attach::{Attached, Attacher},
     body::Answer,
     pool::Upstream,
-    rewrite::{drop_hop_by_hop, without},
+    query::without,
+    rewrite::drop_hop_by_hop,
     route::Route,
     trip::{REQUEST_ID, Trip},
 };
@@ -100,7 +101,7 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(fault, Fault::Draining | Fault::BadRequest) {
+    if fault == Fault::BadRequest {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

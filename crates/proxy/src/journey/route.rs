@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode;
 
-use super::{attach::Attachment, rewrite::Rewrite};
+use super::{attach::Attachment, rewrite::Rewrite, token_endpoints};
 use crate::{
     config::{Pattern, TokenEndpoints},
     fault::Fault,
@@ -78,7 +78,7 @@ impl<'a> Path<'a> {
     }
 
     /// The segments as they came; `/a/` has a last empty one.
-    fn segments(self) -> impl Iterator<Item = &'a str> {
+    pub(super) fn segments(self) -> impl Iterator<Item = &'a str> {
         self.0[1..].split('/')
     }
 
@@ -125,7 +125,7 @@ impl Route {
         }
         if !self.attach.is_empty()
             && self.token_endpoints == TokenEndpoints::Deny
-            && is_token_endpoint(&self.base_path, path)
+            && token_endpoints::leads_to_one(&self.base_path, path)
         {
             return Err(Fault::TokenEndpointDenied);
         }
@@ -203,7 +203,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// What of a segment is compared: `;params` are forwarded as they are and ignored, encoded or not.
-fn significant(segment: &str) -> &str {
+pub(super) fn significant(segment: &str) -> &str {
     let end = memchr::memchr2(b';', b'%', segment.as_bytes());
     match end {
         None => segment,
@@ -224,55 +224,6 @@ fn significant(segment: &str) -> &str {
 fn segment_is(segment: &str, wanted: &str) -> bool {
     let name = significant(segment);
     name == wanted || (name.contains('%') && percent_decode(name.as_bytes()).eq(wanted.bytes()))
-}
-
-/// Whether a path under `base` leads to one of the platform's own token machines, in any spelling: the platform's
-/// nginx matches them decoded, anywhere in the path, and without regard to case in places.
-fn is_token_endpoint(base: &str, path: Path<'_>) -> bool {
-    let base = base.split('/').filter(|segment| !segment.is_empty());
-    let segments: smallvec::SmallVec<[&str; 16]> =
-        base.chain(path.segments()).map(significant).collect();
-    let is = |at: usize, wanted: &str| {
-        segments.get(at).is_some_and(|segment: &&str| {
-            segment.eq_ignore_ascii_case(wanted)
-                || (segment.contains('%')
-                    && percent_decode(segment.as_bytes())
-                        .map(|byte| byte.to_ascii_lowercase())
-                        .eq(wanted.bytes()))
-        })
-    };
-    let run = |at: usize, wanted: &[&str]| {
-        wanted
-            .iter()
-            .enumerate()
-            .all(|(index, name)| is(at + index, name))
-    };
-    (0..segments.len()).any(|at| {
-        // Every machine's first segment begins with one of these letters (or an escape): most segments end here.
-        if !segments[at]
-            .bytes()
-            .next()
-            .is_some_and(|first| b"iIvVuUzZaA%".contains(&first))
-        {
-            return false;
-        }
-        run(at, &["icp4d-api"])
-            || run(at, &["v1", "preauth"])
-            || run(at, &["idprovider"])
-            || (run(at, &["usermgmt"]) && !is_open_usermgmt(at, segments.len(), &run))
-            || (run(at, &["zen-data"]) && (at..segments.len()).any(|later| is(later, "secrets")))
-            || run(at, &["api_key"])
-            || run(at, &["api", "v1", "secrets"])
-            || run(at, &["identity", "token"])
-            || run(at, &["auth"])
-    })
-}
-
-/// `currentUserInfo` and `tokenExpiry` tell nothing that could be used elsewhere.
-fn is_open_usermgmt(at: usize, segments: usize, run: &impl Fn(usize, &[&str]) -> bool) -> bool {
-    segments == at + 4
-        && (run(at, &["usermgmt", "v1", "user", "currentuserinfo"])
-            || run(at, &["usermgmt", "v1", "user", "tokenexpiry"]))
 }
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ fn accept_at(door: Door, worker: &Rc<Worker>) -> io::Result<()> {
     worker.opened();
     tokio::task::spawn_local(async move {
         let connections = worker.tally.connections(&name);
-        loop {
+        while !worker.is_draining() {
             let accepted = tokio::select! {
                 biased;
                 accepted = accept_below(&socket, &open, max_open) => accepted,
