@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
+use percent_encoding::percent_decode_str;
 use token_source::{Feed, Keeper, connect::Connector};
 
 use crate::{
@@ -130,7 +131,7 @@ fn build_route(
                 .filter_map(query_of)
                 .chain(route.drop_query.iter().cloned())
                 .collect(),
-            default_query: route.default_query.clone(),
+            default_query: route.default_query.iter().map(default_pair).collect(),
             set_headers: route.set_headers.clone(),
             pass_cookies: route.pass_cookies,
             forwarded: route.forwarded,
@@ -141,12 +142,15 @@ fn build_route(
     }
 }
 
+/// The decoded name to look for, and the pair to append where it is not found.
+fn default_pair((name, value): &(String, String)) -> (String, String) {
+    let decoded = percent_decode_str(name).decode_utf8_lossy().into_owned();
+    (decoded, format!("{name}={value}"))
+}
+
 fn build_admission(listener: &config::Listener) -> Admission {
     let users = match &listener.address {
-        ListenAddress::Unix { uids, gids, .. } => Some(Users {
-            uids: uids.clone(),
-            gids: gids.clone(),
-        }),
+        ListenAddress::Unix { uids, gids, .. } => Some(admitted_users(uids, gids)),
         ListenAddress::Tcp(_) => None,
     };
     Admission {
@@ -154,5 +158,18 @@ fn build_admission(listener: &config::Listener) -> Admission {
         origins: listener.origins.clone(),
         users,
         tls: listener.tls.is_some(),
+    }
+}
+
+/// The users that a unix socket names; ourselves where it names none.
+fn admitted_users(uids: &[u32], gids: &[u32]) -> Users {
+    let mut uids = uids.to_vec();
+    #[cfg(unix)]
+    if uids.is_empty() && gids.is_empty() {
+        uids.push(rustix::process::getuid().as_raw());
+    }
+    Users {
+        uids,
+        gids: gids.to_vec(),
     }
 }
