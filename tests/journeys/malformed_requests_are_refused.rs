@@ -107,6 +107,9 @@ fn heads_have_a_limit() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(proxy.get("/simulator/status/200", &many).status, 431);
     assert_eq!(world.got().len(), 1);
+    let counted =
+        proxy.metric("watsonx_auth_proxy_faults_total{route=\"none\",code=\"head_too_large\"}");
+    assert!(counted >= 1.0, "the parser's refusals are counted");
     world.end(proxy);
 }
 

@@ -358,15 +358,11 @@ fn place_in(line: &str) -> Option<Place> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let at = line["at"].as_str()?;
     match line["message"].as_str()? {
-        "listening" => {
-            let places: Vec<String> = serde_json::from_str(at).ok()?;
-            Some(Place::Listener(
-                places
-                    .iter()
-                    .filter_map(|place| place.parse().ok())
-                    .collect(),
-            ))
-        }
+        "listening" => Some(Place::Listener(
+            at.split(' ')
+                .filter_map(|place| place.parse().ok())
+                .collect(),
+        )),
         "admin listens" => Some(Place::Admin(at.parse().ok()?)),
         _ => None,
     }

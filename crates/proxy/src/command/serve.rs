@@ -21,7 +21,7 @@ pub fn run(source: &Source) -> ExitCode {
     };
     log::start(&config.log);
     for warning in &warnings {
-        tracing::warn!(hint = %warning.hint, "{}", warning.what);
+        tracing::warn!(at = %warning.place, hint = %warning.hint, "{}", warning.what);
     }
     tell_about_http_proxy();
     let (stop, stops) = shutdown::stop();

@@ -63,6 +63,18 @@ pub struct Spot {
 
 impl std::error::Error for Report {}
 
+/// In one line: `proxy.toml:3:1`, `--upstream`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => f.write_str("the configuration"),
+            Self::Flag(flag) => f.write_str(flag),
+            Self::File(file) => f.write_str(file),
+            Self::Spot(spot) => write!(f, "{}:{}:{}", spot.file, spot.line, spot.column),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mistake in &self.mistakes {

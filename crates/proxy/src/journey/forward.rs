@@ -9,6 +9,7 @@ use std::{
 
 use http::{Request, request::Parts, response};
 use http_body::Body as _;
+use token_source::connect::with_causes;
 
 use super::{
     body::{Passing, Upload},
@@ -68,7 +69,7 @@ pub async fn forward(
         if let Some(fault) = progress.fault.get() {
             return Err(fault);
         }
-        tracing::warn!(upstream = %upstream.name, error = %error.error(), "no answer");
+        tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
         return Err(Fault::UpstreamProtocol);
     }
 }

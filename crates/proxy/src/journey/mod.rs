@@ -251,4 +251,4 @@ fn check_length(head: &Parts, max: Option<u64>) -> Result<(), Fault> {
 }
 
 /// The name that requests are counted under before a route is known.
-const UNROUTED: &str = "none";
+pub const UNROUTED: &str = "none";

@@ -137,7 +137,7 @@ where
         }
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             if let Err(error) = ended {
-                tracing::debug!(%error, "client connection ended");
+                worker.connection_failed(&error);
             }
             return Poll::Ready(false);
         }

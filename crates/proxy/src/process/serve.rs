@@ -70,7 +70,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         if let ListenAddress::Unix { path, .. } = &listener.address {
             sockets.0.push(path.clone());
         }
-        tracing::info!(listener = %listener.name, at = ?bound.places, tls = listener.tls.is_some(), "listening");
+        tracing::info!(listener = %listener.name, at = bound.places.join(" "), tls = listener.tls.is_some(), "listening");
     }
     let admin_sockets = control::listen(config)?;
 
@@ -116,7 +116,10 @@ fn open_doors(
         listen::listen(&listener.address, doors.len()).map_err(|error| ServeError::Listen {
             name: format!("listener.{}", listener.name),
             address: match &listener.address {
-                ListenAddress::Tcp(addresses) => format!("{addresses:?}"),
+                ListenAddress::Tcp(addresses) => {
+                    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                    addresses.join(" ")
+                }
                 ListenAddress::Unix { path, .. } => path.display().to_string(),
             },
             error,

@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::Cache;
 use rustls::ServerConfig;
+use token_source::connect::with_causes;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalOptions},
@@ -28,7 +29,7 @@ use super::{
     shutdown::{Phase, PhaseReceiver},
 };
 use crate::{
-    journey::{Plan, View, admit::Peer},
+    journey::{Plan, UNROUTED, View, admit::Peer},
     sweep::Sweeper,
     tally::{Counts, Tally},
 };
@@ -169,6 +170,22 @@ impl Worker {
     /// Connections are to end with the request that they carry.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// A client connection ended with an error. What hyper's parser refuses gets a bare status line from it and never
+    /// becomes a journey: it is counted and logged here.
+    pub fn connection_failed(&self, error: &hyper::Error) {
+        let code = match () {
+            () if error.is_parse_too_large() => "head_too_large",
+            () if error.is_parse() => "bad_request",
+            () => return tracing::debug!(error = with_causes(error), "client connection ended"),
+        };
+        tracing::info!(
+            code,
+            error = with_causes(error),
+            "a request was refused by the parser"
+        );
+        self.tally.route(&Arc::from(UNROUTED)).fault(code);
     }
 
     fn drain(&self) {

@@ -147,8 +147,8 @@ impl ConnectError {
     }
 }
 
-/// An error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+/// An error and what caused it, in one line, for logs only.
+pub fn with_causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -12,8 +12,6 @@ use crate::{
 pub(super) struct Basic {
     pub(super) username: Text,
     pub(super) secret: Location,
-    /// Whether the name may hold a colon; in `Basic` it would end there (RFC 7617).
-    pub(super) colon_in_name: bool,
 }
 
 impl Exchange for Basic {
@@ -31,7 +29,8 @@ impl Basic {
             reason = "both are encoded into the value to be sent"
         )]
         let (username, secret) = (username.expose_secret(), secret.expose_secret());
-        if !self.colon_in_name && username.contains(':') {
+        // The server would take the name to end there (RFC 7617).
+        if username.contains(':') {
             return Err(ExchangeError::Username);
         }
         let pair = Zeroizing::new([username, ":", secret].concat());

@@ -91,16 +91,9 @@ pub fn from_settings(settings: &Settings) -> Box<dyn Exchange> {
             password,
             fallback,
         }),
-        Kind::ZenApiKey { username, secret } => Box::new(basic::Basic {
-            username,
-            secret,
-            colon_in_name: true,
-        }),
-        Kind::Basic { username, secret } => Box::new(basic::Basic {
-            username,
-            secret,
-            colon_in_name: false,
-        }),
+        Kind::ZenApiKey { username, secret } | Kind::Basic { username, secret } => {
+            Box::new(basic::Basic { username, secret })
+        }
         Kind::Token { value } | Kind::ServiceAccount { value } => Box::new(token::StoredToken {
             value,
             lifetime: settings.lifetime,
