@@ -143,10 +143,7 @@ fn build_route(
 
 fn build_admission(listener: &config::Listener) -> Admission {
     let users = match &listener.address {
-        ListenAddress::Unix { uids, gids, .. } => Some(Users {
-            uids: uids.clone(),
-            gids: gids.clone(),
-        }),
+        ListenAddress::Unix { uids, gids, .. } => Some(admitted_users(uids, gids)),
         ListenAddress::Tcp(_) => None,
     };
     Admission {
@@ -154,5 +151,18 @@ fn build_admission(listener: &config::Listener) -> Admission {
         origins: listener.origins.clone(),
         users,
         tls: listener.tls.is_some(),
+    }
+}
+
+/// The users that a unix socket names; ourselves where it names none.
+fn admitted_users(uids: &[u32], gids: &[u32]) -> Users {
+    let mut uids = uids.to_vec();
+    #[cfg(unix)]
+    if uids.is_empty() && gids.is_empty() {
+        uids.push(rustix::process::getuid().as_raw());
+    }
+    Users {
+        uids,
+        gids: gids.to_vec(),
     }
 }
