@@ -23,7 +23,8 @@ def simulator(folder: Path) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="session")
 def proxy(folder: Path, simulator: Simulator) -> Iterator[Proxy]:
-    proxy = Proxy(os.environ["PROXY"], write_config(folder, simulator))
+    config = write_config(folder, simulator)
+    proxy = Proxy(os.environ["PROXY"], config, log=Path(os.environ["PROXY_LOG"]))
     yield proxy
     proxy.stop()
 

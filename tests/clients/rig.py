@@ -38,11 +38,7 @@ class Simulator:
 
     def __init__(self, program: str, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [program, folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "simulator.log").open("w"),
-            text=True,
+            [program, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         start = self._line()
         self.platform_url: str = start["platform_url"]
@@ -102,15 +98,15 @@ class Simulator:
     def _line(self) -> dict:
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the simulator has ended, see its log")
+            raise RuntimeError("the simulator has ended")
         return json.loads(line)
 
 
 class Proxy:
     """The release binary, logging all that it can."""
 
-    def __init__(self, program: str, config: Path) -> None:
-        self._log = config.with_name("proxy.log")
+    def __init__(self, program: str, config: Path, log: Path) -> None:
+        self._log = log
         self._process = subprocess.Popen(
             [program, "serve", "--config", config],
             stdin=subprocess.DEVNULL,

@@ -60,6 +60,14 @@ def test_zen_api_key_is_attached(service: BaseService, simulator: Simulator) -> 
     assert request.values("authorization") == [f"ZenApiKey {simulator.zen_api_key()}"]
 
 
+def test_public_path_carries_nothing(service: BaseService, simulator: Simulator) -> None:
+    headers = {"Authorization": "Bearer forged"}
+    answer = call(service, "GET", "/ml/wml_services/v2/version", params={}, headers=headers)
+    assert answer.get_result()["version"] == "5.2.2"
+    [request] = simulator.received()
+    assert request.values("authorization") == []
+
+
 def test_error_of_the_platform_is_the_platforms(service: BaseService) -> None:
     with pytest.raises(ApiException) as raised:
         call(service, "POST", "/ml/v1/text/generation", data=GENERATION | {"model_id": "acme/none"})
