@@ -52,14 +52,14 @@ fn demonstrate(check: bool) -> Outcome<bool> {
     let (stop, stops) = shutdown::stop();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(serve(&config, stops).map_err(|error| error.to_string())));
-    if let Err(error) = wait_until_ready(&end) {
-        return Err(error);
+    wait_until_ready(&end)?;
+    if !check {
+        stop.on_signals()?;
+        invite();
+        end.recv()??;
+        return Ok(true);
     }
-    let right = if check {
-        check_calls(&simulator)
-    } else {
-        invite(stop.clone())
-    };
+    let right = check_calls(&simulator);
     stop.ask();
     end.recv_timeout(Duration::from_secs(40))??;
     right
@@ -131,8 +131,8 @@ fn wait_until_ready(end: &mpsc::Receiver<Result<(), String>>) -> Outcome<()> {
     Err("the proxy did not become ready within 10 s".into())
 }
 
-/// Prints the calls to paste and waits for Ctrl-C.
-fn invite(stop: shutdown::Stop) -> Outcome<bool> {
+/// Prints the calls to paste.
+fn invite() {
     println!("The proxy listens at http://{LISTENER}, probes and metrics at http://{ADMIN}.");
     println!(
         "It logged in to a simulated watsonx platform and a simulated License Service. Paste:\n"
@@ -141,20 +141,6 @@ fn invite(stop: shutdown::Stop) -> Outcome<bool> {
         println!("# {}\n{}\n", call.about, call.curl());
     }
     println!("Ctrl-C ends it.");
-    let (asked, wait) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let _ = tokio::signal::ctrl_c().await;
-            let _ = asked.send(());
-            // A second Ctrl-C ends it at once.
-            stop.on_signals().await;
-        });
-    });
-    wait.recv()?;
-    Ok(true)
 }
 
 /// Makes the calls, and holds what the upstream got against what the client sent.

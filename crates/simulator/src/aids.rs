@@ -29,7 +29,7 @@ pub(crate) async fn answer(request: &Request<Bytes>, segments: &[&str]) -> Answe
         ["slow"] => {
             let pause = query_value(request.uri(), "ms").and_then(|ms| ms.parse().ok());
             sleep(Duration::from_millis(pause.unwrap_or(0))).await;
-            json(StatusCode::OK, &echo(request))
+            json(StatusCode::OK, &json!({ "slept_ms": pause }))
         }
         ["cookie"] => cookie(),
         ["status", status] => match status.parse() {

@@ -37,7 +37,8 @@ pub(crate) enum Remaining {
     Over,
 }
 
-/// The lifetime of a token issued just now: `exp - iat` of a JWT, which no wrong clock can distort; else `exp`
+/// The lifetime of a token issued just now: `exp - iat` of a JWT, which no wrong clock can distort, less the second
+/// that a server may have rounded away; else `exp`
 /// alone, then what the answer says, each against our clock `now`; else `fallback`. A source that is not above
 /// zero is passed over.
 pub(crate) fn of_issued(
@@ -48,14 +49,15 @@ pub(crate) fn of_issued(
 ) -> Lifetime {
     let now = unix(now);
     let claims = claims(token);
-    let in_token = claims
-        .exp
-        .map(|exp| exp - claims.iat.unwrap_or(now))
-        .and_then(bounded);
+    let in_token = claims.exp.and_then(|exp| match claims.iat {
+        Some(iat) if iat.fract() == 0.0 => bounded(but_a_second(exp - iat)),
+        Some(iat) => bounded(exp - iat),
+        None => bounded(exp - now),
+    });
     let beside = || {
         hints
             .expires_in
-            .and_then(bounded)
+            .and_then(|expires_in| bounded(but_a_second(expires_in)))
             .or_else(|| bounded(hints.expiration? - now))
     };
     Lifetime {
@@ -111,6 +113,12 @@ fn claims(token: &str) -> Claims {
     }
 }
 
+/// A lifetime that the server counts from the start of the second in which it issued the token: up to a second of it
+/// was over by then. Of a lifetime below two seconds half is kept.
+fn but_a_second(seconds: f64) -> f64 {
+    seconds - 1.0_f64.min(seconds / 2.0)
+}
+
 fn bounded(seconds: f64) -> Option<Duration> {
     (seconds > 0.0)
         .then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())).max(SHORTEST))
@@ -160,23 +168,23 @@ mod tests {
         let none = Hints::default();
         let now_is = |offset: i64| NOW as i64 + offset;
         let cases = [
-            // exp - iat, whatever our clock says.
+            // exp - iat, whatever our clock says, less the second that the server rounded away.
             (
                 jwt(&format!(r#"{{"iat":{NOW},"exp":{}}}"#, now_is(43_200))),
                 none,
-                43_200,
+                43_199,
                 true,
             ),
-            (jwt(r#"{"iat":1000,"exp":1005}"#), none, 5, true),
+            (jwt(r#"{"iat":1000,"exp":1005}"#), none, 4, true),
             (jwt(r#"{"iat":1000.5,"exp":1010.5}"#), none, 10, true),
-            (jwt(r#"{"iat":"1000","exp":"1010"}"#), none, 10, true),
+            (jwt(r#"{"iat":"1000","exp":"1010"}"#), none, 9, true),
             // exp alone, against our clock.
             (jwt(&format!(r#"{{"exp":{}}}"#, now_is(60))), none, 60, true),
             // Nonsense in the token: what stands beside it, else the fallback.
             (
                 jwt(&format!(r#"{{"exp":{}}}"#, now_is(-60))),
                 hints(Some(30.0), None),
-                30,
+                29,
                 false,
             ),
             (jwt(r#"{"iat":1000,"exp":1000}"#), none, 600, false),
@@ -194,7 +202,7 @@ mod tests {
             ),
             (jwt(r#"{"exp":{}}"#), none, 600, false),
             (jwt("[]"), none, 600, false),
-            ("opaque".into(), hints(Some(3600.0), Some(1.0)), 3600, false),
+            ("opaque".into(), hints(Some(3600.0), Some(1.0)), 3599, false),
             ("e30.!!!.sig".into(), none, 600, false),
             // Absurd values are cut.
             (

@@ -79,15 +79,15 @@ pub fn run() -> ExitCode {
     match CommandLine::parse().command {
         Command::Serve { place, form } => match form.upstream {
             Some(_) => serve::run(&Source::Flags(form.into())),
-            None => with_source(place, |source| serve::run(&source)),
+            None => with_source(&place, |source| serve::run(&source)),
         },
         Command::Check { place, strict } => {
-            with_source(place, |source| check::run(&source, strict))
+            with_source(&place, |source| check::run(&source, strict))
         }
     }
 }
 
-fn with_source(place: ConfigPlace, run: impl FnOnce(Source) -> ExitCode) -> ExitCode {
+fn with_source(place: &ConfigPlace, run: impl FnOnce(Source) -> ExitCode) -> ExitCode {
     match Source::find(place.config.as_deref(), &Environment::of_process()) {
         Ok(source) => run(source),
         Err(report) => refuse(&report),

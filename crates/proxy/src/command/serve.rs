@@ -25,34 +25,17 @@ pub fn run(source: &Source) -> ExitCode {
     }
     tell_about_http_proxy();
     let (stop, stops) = shutdown::stop();
-    match serve_with_signals(&config, stop, stops) {
+    let served = stop
+        .on_signals()
+        .map_err(ServeError::Thread)
+        .and_then(|()| serve(&config, stops));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot serve");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Signals are taken on a thread of their own from before the first socket listens: as PID 1 there is no default.
-fn serve_with_signals(
-    config: &Config,
-    stop: shutdown::Stop,
-    stops: shutdown::Stops,
-) -> Result<(), ServeError> {
-    let listen = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        if let Ok(runtime) = runtime {
-            runtime.block_on(stop.on_signals());
-        }
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(listen)
-        .map_err(ServeError::Thread)?;
-    serve(config, stops)
 }
 
 /// A client behind an egress proxy sends its calls of localhost there too, unless it is told not to.

@@ -183,7 +183,7 @@ pub struct Route {
     pub pass_cookies: bool,
     /// Headers set on each request.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Query parameters added when absent; percent-encoded, ready to be appended.
+    /// Query parameters added when absent: name and value, both percent-encoded.
     pub default_query: Vec<(String, String)>,
     /// Names of query parameters that are taken off besides the attached ones (a forged license token).
     pub drop_query: Vec<String>,

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
 use crate::fault::{Fault, Rule};
 
@@ -141,7 +141,7 @@ impl Admission {
         let foreign = Err(Fault::CallerNotAllowed(Rule::Origin));
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
-            let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+            let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
             return match site {
                 None | Some(b"none" | b"same-origin") => Ok(None),
                 Some(_) if *method == Method::GET && is_navigation(headers) => Ok(None),
@@ -167,12 +167,12 @@ impl Admission {
 
 /// A person follows a link to a page, as opposed to a page that fetches.
 fn is_navigation(headers: &HeaderMap) -> bool {
-    let is = |name, value: &[u8]| {
+    let is = |name: HeaderName, value: &[u8]| {
         headers
             .get(name)
             .is_some_and(|found| found.as_bytes() == value)
     };
-    is("sec-fetch-mode", b"navigate") && is("sec-fetch-dest", b"document")
+    is(SEC_FETCH_MODE, b"navigate") && is(SEC_FETCH_DEST, b"document")
 }
 
 /// The host of `host[:port]` without port and brackets; `None` for anything else, userinfo and zones included.
@@ -222,6 +222,12 @@ fn is_odd_number(host: &str) -> bool {
     let numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
     numeric && Ipv4Addr::from_str(host).is_err()
 }
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 #[cfg(test)]
 mod tests {

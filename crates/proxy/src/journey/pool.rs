@@ -106,7 +106,7 @@ impl Pool {
             .connect(self.upstream.connect_timeout)
             .await
             .map_err(|error| {
-                tracing::warn!(upstream = %self.upstream.name, %error, "cannot connect");
+                tracing::warn!(upstream = %self.upstream.name, error = error.cause(), "cannot connect");
                 match error {
                     ConnectError::Timeout => Fault::UpstreamTimeout,
                     ConnectError::Tls(_) => Fault::UpstreamTls,

@@ -12,7 +12,7 @@ use super::{
     pool::Upstream,
     rewrite::{drop_hop_by_hop, without},
     route::Route,
-    trip::Trip,
+    trip::{REQUEST_ID, Trip},
 };
 use crate::fault::Fault;
 
@@ -199,7 +199,5 @@ fn split_at_path(rest: &str) -> (&str, &str) {
 const PROXY_NAME: &str = "watsonx-auth-proxy";
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const EXPOSED: &str = "X-Request-Id, Proxy-Status, Retry-After, Content-Disposition";

@@ -165,19 +165,7 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in nominated(headers) {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TRANSFER_ENCODING,
-        header::PROXY_AUTHENTICATE,
-    ] {
-        headers.remove(name);
-    }
-    for name in [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authentication-info",
-    ] {
+    for name in OF_ONE_CONNECTION {
         headers.remove(name);
     }
 }
@@ -330,6 +318,17 @@ fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls
     );
     append(headers, "x-forwarded-host", client_host);
 }
+
+/// What an answer says to us and not to the client.
+const OF_ONE_CONNECTION: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+];
 
 #[cfg(test)]
 impl Default for Rewrite {

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::Client;
@@ -73,7 +73,7 @@ impl Trip {
 
     /// Takes the client's `X-Request-Id` over where it is one.
     pub fn identify(&mut self, headers: &HeaderMap) {
-        let id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let sound = |id: &&str| {
             (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         };
@@ -122,3 +122,6 @@ impl Drop for Trip {
         self.client.answered();
     }
 }
+
+/// What callers and servers call a request by.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

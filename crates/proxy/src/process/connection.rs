@@ -66,10 +66,13 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let vitals = Rc::new(Vitals::new(peer, limits, &worker));
     let mut stream = TokioIo::new(stream);
     let mut read = Bytes::new();
+    // The last piece of a TLS handshake may have brought the first request with it: then the socket stays silent.
+    let mut may_park = !matches!(stream.inner(), Stream::Tls(_));
     loop {
-        if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
+        if may_park && read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
             return;
         }
+        may_park = true;
         vitals.becomes_active(!read.is_empty());
         let io = Watched {
             stream,
@@ -91,8 +94,14 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             return;
         };
         stream = parts.io.stream;
-        // What hyper had read of the next request goes in front of what is still to come.
-        read = parts.read_buf;
+        // What hyper had read of the next request goes in front of what is still to come; where that is nothing, its
+        // buffer must not stay.
+        read = if parts.read_buf.is_empty() {
+            Bytes::new()
+        } else {
+            parts.read_buf
+        };
+        tracing::trace!(has_some_of_a_head = !read.is_empty(), "quiet");
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
+use percent_encoding::percent_decode_str;
 use token_source::{Feed, Keeper, connect::Connector};
 
 use crate::{
@@ -130,7 +131,7 @@ fn build_route(
                 .filter_map(query_of)
                 .chain(route.drop_query.iter().cloned())
                 .collect(),
-            default_query: route.default_query.clone(),
+            default_query: route.default_query.iter().map(default_pair).collect(),
             set_headers: route.set_headers.clone(),
             pass_cookies: route.pass_cookies,
             forwarded: route.forwarded,
@@ -139,6 +140,12 @@ fn build_route(
         },
         max_body: route.max_body,
     }
+}
+
+/// The decoded name to look for, and the pair to append where it is not found.
+fn default_pair((name, value): &(String, String)) -> (String, String) {
+    let decoded = percent_decode_str(name).decode_utf8_lossy().into_owned();
+    (decoded, format!("{name}={value}"))
 }
 
 fn build_admission(listener: &config::Listener) -> Admission {

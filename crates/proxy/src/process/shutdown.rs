@@ -1,6 +1,12 @@
 //! The orderly end: not ready, a delay for load balancers, no new connections, time for what is in flight, gone.
 
-use tokio::sync::{mpsc, watch};
+use std::{io, thread};
+
+use tokio::{
+    runtime::Builder,
+    signal,
+    sync::{mpsc, watch},
+};
 
 /// How far the end has come; it only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,33 +48,76 @@ impl Stop {
         let _ = self.0.send(());
     }
 
-    /// Passes SIGTERM and SIGINT (Ctrl-C elsewhere) on for as long as the process lives.
-    #[cfg(unix)]
-    pub async fn on_signals(self) {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::error!("signals cannot be handled");
-            return;
+    /// Passes SIGTERM and SIGINT (Ctrl-C elsewhere) on for as long as the process lives, from a thread of its own:
+    /// as PID 1 there is nothing else that takes them. When this returns, they are taken.
+    ///
+    /// # Errors
+    /// When the operating system refuses the thread or the signals.
+    pub fn on_signals(self) -> io::Result<()> {
+        let (taken, outcome) = std::sync::mpsc::channel();
+        let pass_on = move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(async {
+                match Signals::take() {
+                    Ok(mut signals) => {
+                        let _ = taken.send(Ok(()));
+                        loop {
+                            let signal = signals.next().await;
+                            tracing::info!(signal, "asked to stop");
+                            self.ask();
+                        }
+                    }
+                    Err(error) => drop(taken.send(Err(error))),
+                }
+            }),
+            Err(error) => drop(taken.send(Err(error))),
         };
-        loop {
-            let signal = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            tracing::info!(signal, "asked to stop");
-            self.ask();
-        }
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(pass_on)?;
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+}
+
+/// The signals that ask for the end, taken from the operating system.
+#[cfg(unix)]
+struct Signals {
+    terminate: signal::unix::Signal,
+    interrupt: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn take() -> io::Result<Self> {
+        use signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
-    /// Passes Ctrl-C on for as long as the process lives.
-    #[cfg(not(unix))]
-    pub async fn on_signals(self) {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            self.ask();
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// The signals that ask for the end, taken from the operating system.
+#[cfg(windows)]
+struct Signals(signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn take() -> io::Result<Self> {
+        signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) -> &'static str {
+        self.0.recv().await;
+        "Ctrl-C"
     }
 }
 

@@ -215,7 +215,7 @@ mod tests {
         );
         let sent = Instant::now();
         let grant = issued.into_grant(sent, Duration::from_secs(1));
-        assert_eq!(grant.expires, Some(sent + Duration::from_secs(60)));
+        assert_eq!(grant.expires, Some(sent + Duration::from_secs(59)));
         assert!(!grant.fixed_end);
     }
 }

@@ -1,0 +1,126 @@
+//! SIGTERM and SIGINT: not ready, no new connections, what is in flight ends, exit 0; a second signal ends at once.
+
+use std::{io::Write as _, net::TcpStream, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::{
+    client::{self, eventually, read_one},
+    proxy::{USUAL_ROUTES, World},
+};
+
+#[test]
+fn what_is_in_flight_ends_and_idle_connections_are_closed() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let world = World::new();
+        let mut proxy = world.usual();
+        proxy.ready();
+        let mut idle = client::connect(proxy.address());
+        idle.write_all(b"GET /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        read_one(&mut idle);
+        let address = proxy.address();
+        let slow = std::thread::spawn(move || client::get(address, "/simulator/slow?ms=2000", &[]));
+        eventually("the slow request", || {
+            world
+                .got()
+                .iter()
+                .any(|got| got.path().ends_with("slow"))
+                .then_some(())
+        });
+        proxy.signal(signal);
+        assert!(client::is_closed(&mut idle));
+        eventually("no new connections", || {
+            TcpStream::connect(address).is_err().then_some(())
+        });
+        assert_eq!(slow.join().unwrap().status, 200);
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn not_ready_while_it_drains() {
+    let world = World::new();
+    let config = world.config("drain_delay = '2s'\n", USUAL_ROUTES);
+    let mut proxy = world.start_with(&config);
+    assert_eq!(proxy.ready().admin("/readyz").status, 200);
+    proxy.signal(Signal::TERM);
+    eventually("not ready", || {
+        (proxy.admin("/readyz").status == 503).then_some(())
+    });
+    assert!(proxy.admin("/readyz").text().contains("draining"));
+    assert_eq!(proxy.admin("/livez").status, 200);
+    assert_eq!(
+        proxy.get("/simulator/status/200", &[]).status,
+        200,
+        "still served during the delay"
+    );
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
+fn the_time_to_drain_has_an_end() {
+    let world = World::new();
+    let config = world.config("drain_timeout = '1s'\n", USUAL_ROUTES);
+    let mut proxy = world.start_with(&config);
+    proxy.ready();
+    let mut stuck = client::connect(proxy.address());
+    stuck
+        .write_all(&client::request(
+            "GET",
+            "/simulator/slow?ms=60000",
+            &[],
+            b"",
+        ))
+        .unwrap();
+    eventually("the slow request", || {
+        world
+            .got()
+            .iter()
+            .any(|got| got.path().ends_with("slow"))
+            .then_some(())
+    });
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(
+        (Duration::from_secs(1)..Duration::from_secs(25)).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let world = World::new();
+    let mut proxy = world.usual();
+    proxy.ready();
+    let mut stuck = client::connect(proxy.address());
+    stuck
+        .write_all(&client::request(
+            "GET",
+            "/simulator/slow?ms=60000",
+            &[],
+            b"",
+        ))
+        .unwrap();
+    eventually("the slow request", || {
+        world
+            .got()
+            .iter()
+            .any(|got| got.path().ends_with("slow"))
+            .then_some(())
+    });
+    proxy.signal(Signal::TERM);
+    eventually("draining", || {
+        proxy.printed().contains("draining").then_some(())
+    });
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "the drain time-out is 30 s"
+    );
+}

@@ -1,0 +1,393 @@
+//! The binary under test, and the simulated servers behind it.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rustix::process::{Pid, Signal, kill_process};
+use simulator::{Options, RecordedRequest, Simulator};
+use tempfile::TempDir;
+
+use crate::client::{self, Answer, PATIENCE, eventually};
+
+/// A simulated platform and License Service with secrets that are recognised wherever they show up.
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) folder: TempDir,
+}
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    child: Child,
+    printed: Arc<Mutex<String>>,
+    secrets: Vec<String>,
+    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options {
+            username: "canary-user".into(),
+            password: "canary&password=50%+x".into(),
+            api_key: "canary-api-key-5f1b".into(),
+            license_token: "canary+license/token=7c".into(),
+            service_account_token: "canary-service-account-91".into(),
+            ..Options::default()
+        };
+        change(&mut options);
+        let world = Self {
+            simulator: Simulator::start(options).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        world.write("api-key", &world.simulator.api_key());
+        world.write("password", &world.simulator.password());
+        world.write("license-token", &world.simulator.license_token());
+        world.write("sa-token", &world.simulator.service_account_token());
+        world.simulator.write_ca(world.path("ca.crt")).unwrap();
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file as Kubernetes does: it is there whole or not at all.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// The tables that most journeys share: both upstreams and their credentials.
+    pub(crate) fn upstreams(&self) -> String {
+        format!(
+            r#"
+[upstream.platform]
+url = "{platform}"
+tls = {{ ca = "ca.crt" }}
+[upstream.license]
+url = "{license}"
+tls = {{ ca = "ca.crt" }}
+[credential.platform.cp4d]
+upstream = "platform"
+username = "canary-user"
+api_key = {{ file = "api-key" }}
+[credential.license.token]
+upstream = "license"
+value = {{ file = "license-token" }}
+"#,
+            platform = self.simulator.platform_url(),
+            license = self.simulator.license_url(),
+        )
+    }
+
+    /// A proxy as the README's first recipe has it: the platform at `/`, License Service at `/license`.
+    pub(crate) fn usual(&self) -> Proxy {
+        self.start(USUAL_ROUTES)
+    }
+
+    /// The shared tables with these, and with these keys before all tables.
+    pub(crate) fn config(&self, keys: &str, tables: &str) -> String {
+        format!(
+            "workers = 2\nadmin.address = \"127.0.0.1:0\"\n{keys}{tables}{}",
+            self.upstreams()
+        )
+    }
+
+    /// A proxy with the shared tables and these.
+    pub(crate) fn start(&self, tables: &str) -> Proxy {
+        self.start_with(&self.config("", tables))
+    }
+
+    /// A proxy with this configuration.
+    pub(crate) fn start_with(&self, config: &str) -> Proxy {
+        self.write("proxy.toml", config);
+        Proxy::start(
+            &["serve", "--config", "proxy.toml"],
+            self.folder.path(),
+            self.secrets(),
+        )
+    }
+
+    /// Everything that nobody but the upstream may see.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.simulator.tokens_issued();
+        secrets.extend([
+            self.simulator.api_key(),
+            self.simulator.password(),
+            self.simulator.license_token(),
+            self.simulator.service_account_token(),
+        ]);
+        secrets
+    }
+
+    /// What the upstreams got, without the proxy's logins.
+    pub(crate) fn got(&self) -> Vec<RecordedRequest> {
+        let is_login = |path: &str| {
+            ["/icp4d-api", "/v1/preauth", "/idprovider"]
+                .iter()
+                .any(|start| path.starts_with(start))
+        };
+        self.simulator
+            .requests()
+            .into_iter()
+            .filter(|request| !is_login(request.path()))
+            .collect()
+    }
+
+    /// The one request that the upstreams got.
+    pub(crate) fn got_one(&self) -> RecordedRequest {
+        let mut got = self.got();
+        assert_eq!(got.len(), 1, "{got:#?}");
+        got.remove(0)
+    }
+
+    /// The tokens that the platform issued to the proxy so far are secrets of this proxy's, too.
+    pub(crate) fn end(&self, proxy: Proxy) {
+        proxy.end(self.secrets());
+    }
+}
+
+impl Proxy {
+    pub(crate) fn start(arguments: &[&str], folder: &Path, secrets: Vec<String>) -> Self {
+        let mut child = command(arguments, folder)
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let printed = Arc::new(Mutex::new(String::new()));
+        let (addresses, listening) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let more = BufReader::new(child.stdout.take().unwrap()).lines();
+        let kept = Arc::clone(&printed);
+        thread::spawn(move || more.for_each(|line| keep(&kept, &line.unwrap())));
+        let kept = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in lines {
+                let line = line.unwrap();
+                keep(&kept, &line);
+                if let Some(place) = place_in(&line) {
+                    let _ = addresses.send(place);
+                }
+            }
+        });
+        let mut proxy = Self {
+            child,
+            printed,
+            secrets,
+            listeners: Vec::new(),
+            admin: SocketAddr::from(([0; 4], 0)),
+        };
+        // The admin address is told last.
+        loop {
+            match listening.recv_timeout(PATIENCE) {
+                Ok(Place::Listener(addresses)) => proxy.listeners.extend(addresses),
+                Ok(Place::Admin(address)) => {
+                    proxy.admin = address;
+                    return proxy;
+                }
+                Err(_) => panic!("the proxy does not listen: {}", proxy.printed()),
+            }
+        }
+    }
+
+    /// The address of the first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listeners[0]
+    }
+
+    pub(crate) fn get(&self, target: &str, lines: &[&str]) -> Answer {
+        self.note(client::get(self.address(), target, lines))
+    }
+
+    pub(crate) fn send(&self, method: &str, target: &str, lines: &[&str], body: &[u8]) -> Answer {
+        self.note(client::send(self.address(), method, target, lines, body))
+    }
+
+    pub(crate) fn admin(&self, target: &str) -> Answer {
+        self.note(client::get(self.admin, target, &[]))
+    }
+
+    /// Waits until every credential is there.
+    pub(crate) fn ready(&self) -> &Self {
+        eventually("ready", || {
+            (self.admin("/readyz?require=all").status == 200).then_some(())
+        });
+        self
+    }
+
+    /// Everything printed so far, and every answer.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
+    /// A counter or gauge of the metrics page; 0 where there is no such line.
+    pub(crate) fn metric(&self, start: &str) -> f64 {
+        let page = self.admin("/metrics").text();
+        let lines = page.lines().filter(|line| line.starts_with(start));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Memory of the process that is in use, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
+        kibibytes.parse::<usize>().unwrap() << 10
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("the end of the process", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends the proxy in order, and holds everything that it said against the secrets.
+    pub(crate) fn end(mut self, mut secrets: Vec<String>) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.printed());
+        secrets.append(&mut self.secrets);
+        let printed = self.printed();
+        assert!(printed.contains("draining"), "nothing was captured");
+        assert_no_secret(&printed, &secrets);
+    }
+
+    fn note(&self, answer: Answer) -> Answer {
+        keep(&self.printed, &answer.head);
+        keep(&self.printed, &answer.text());
+        answer
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Fails if a secret stands anywhere in a text: as it is, percent-encoded or in base64.
+pub(crate) fn assert_no_secret(text: &str, secrets: &[String]) {
+    for secret in secrets {
+        let percent: String =
+            percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC)
+                .to_string();
+        let unpadded = BASE64_STANDARD.encode(secret);
+        for form in [secret.as_str(), &percent, unpadded.trim_end_matches('=')] {
+            let at = text.find(form);
+            assert!(
+                at.is_none(),
+                "a secret shows: {}",
+                &text[at.unwrap().saturating_sub(300)..at.unwrap()]
+            );
+        }
+    }
+}
+
+/// The binary with arguments, in a folder, with nothing in the environment that changes what it does.
+pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watsonx-auth-proxy"));
+    command.args(arguments).current_dir(folder);
+    for name in [
+        "RUST_LOG",
+        "WATSONX_AUTH_PROXY_CONFIG",
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .env("XDG_CONFIG_HOME", folder)
+        .env("HOME", folder)
+        .env("XDG_STATE_HOME", folder);
+    command
+}
+
+/// Runs the binary to its end: exit code, standard output and standard error.
+pub(crate) fn run(arguments: &[&str], folder: &Path, input: &str) -> (i32, String, String) {
+    let mut child = command(arguments, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let (done, output) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    let output = output
+        .recv_timeout(Duration::from_secs(60))
+        .expect("an end")
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap_or(-1),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+enum Place {
+    Listener(Vec<SocketAddr>),
+    Admin(SocketAddr),
+}
+
+/// Where a line of the log says that the proxy listens.
+fn place_in(line: &str) -> Option<Place> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let at = line["at"].as_str()?;
+    match line["message"].as_str()? {
+        "listening" => {
+            let places: Vec<String> = serde_json::from_str(at).ok()?;
+            Some(Place::Listener(
+                places
+                    .iter()
+                    .filter_map(|place| place.parse().ok())
+                    .collect(),
+            ))
+        }
+        "admin listens" => Some(Place::Admin(at.parse().ok()?)),
+        _ => None,
+    }
+}
+
+fn keep(printed: &Mutex<String>, line: &str) {
+    let mut printed = printed.lock().unwrap();
+    printed.push_str(line);
+    printed.push('\n');
+}
+
+/// The platform at `/`, License Service at `/license`.
+pub(crate) const USUAL_ROUTES: &str = r#"
+listener.local = { address = "127.0.0.1:0" }
+[route.license]
+path = "/license"
+upstream = "license"
+attach = "license"
+preset = "license-service"
+[route.platform]
+path = "/"
+upstream = "platform"
+attach = "platform"
+"#;

@@ -1,0 +1,182 @@
+//! TLS towards upstreams is checked, and TLS towards clients works without anybody switching checks off.
+
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt as _,
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+use crate::{
+    client,
+    proxy::{Proxy, World},
+};
+
+const ROUTE: &str = "[route.platform]\npath = '/'\nupstream = 'platform'\nattach = 'open'\n";
+
+/// A proxy whose upstream is trusted by what `tls` says, with a credential that needs no login.
+fn trusting(world: &World, tls: &str, host: &str) -> Proxy {
+    let url = world.simulator.platform_url().replace("127.0.0.1", host);
+    world.start_with(&format!(
+        "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\nlistener.local = {{ address = '127.0.0.1:0' }}\n\
+         [upstream.platform]\nurl = '{url}'\n{tls}\n[credential.open.token]\nvalue = {{ file = 'license-token' }}\n{ROUTE}"
+    ))
+}
+
+#[test]
+fn an_upstream_is_trusted_by_its_chain_or_its_key_or_not_at_all() {
+    let world = World::new();
+    let other = simulator::Simulator::start(simulator::Options::default()).unwrap();
+    other.write_ca(world.path("other.crt")).unwrap();
+    let key = pin_of(world.simulator.leaf_pem());
+    let wrong = pin_of(other.leaf_pem());
+    for (tls, status) in [
+        ("tls = { ca = 'ca.crt' }".to_owned(), 200),
+        (format!("tls = {{ pin = ['{wrong}', '{key}'] }}"), 200),
+        ("tls = { insecure = true }".to_owned(), 200),
+        (String::new(), 502),
+        ("tls = { ca = 'other.crt' }".to_owned(), 502),
+        ("tls = { ca = 'missing.crt' }".to_owned(), 502),
+        (format!("tls = {{ pin = ['{wrong}'] }}"), 502),
+        (
+            "tls = { ca = 'ca.crt', server_name = 'elsewhere.example' }".to_owned(),
+            502,
+        ),
+    ] {
+        world.simulator.clear_requests();
+        let proxy = trusting(&world, &tls, "127.0.0.1");
+        let answer = proxy.get("/simulator/status/200", &[]);
+        assert_eq!(answer.status, status, "{tls}: {}", answer.text());
+        if status == 502 {
+            assert_eq!(answer.code(), "upstream_tls", "{tls}");
+            assert!(world.got().is_empty(), "{tls}: something was sent");
+        }
+        let waived = proxy.metric("watsonx_auth_proxy_waivers{kind=\"insecure\"}") > 0.0;
+        assert_eq!(waived, tls.contains("insecure"));
+        world.end(proxy);
+    }
+}
+
+#[test]
+fn a_ca_file_that_comes_late_heals() {
+    let world = World::new();
+    let ca = std::fs::read_to_string(world.path("ca.crt")).unwrap();
+    std::fs::remove_file(world.path("ca.crt")).unwrap();
+    let proxy = trusting(&world, "tls = { ca = 'ca.crt' }", "localhost");
+    assert_eq!(
+        proxy.get("/simulator/status/200", &[]).code(),
+        "upstream_tls"
+    );
+    world.write("ca.crt", &ca);
+    assert_eq!(proxy.get("/simulator/status/200", &[]).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn a_local_ca_is_made_once_and_clients_trust_it() {
+    let world = World::new();
+    let config = world.config(
+        "state_dir = 'state'\n",
+        "listener.tls = { address = '127.0.0.1:0', tls = { self_signed = true } }\n\
+         [route.platform]\npath = '/'\nupstream = 'platform'\nattach = 'platform'\n",
+    );
+    let mut first = None;
+    for _ in 0..2 {
+        let proxy = world.start_with(&config);
+        let ca = std::fs::read(world.path("state/ca.crt")).unwrap();
+        let mode = std::fs::metadata(world.path("state/ca.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(*first.get_or_insert(ca.clone()), ca, "made once");
+        let mut stream = over_tls(&proxy, &ca, "localhost");
+        stream
+            .write_all(&client::request(
+                "GET",
+                "/ml/v1/foundation_model_specs?version=2025-02-01",
+                &[],
+                b"",
+            ))
+            .unwrap();
+        let mut all = Vec::new();
+        let ended = stream.read_to_end(&mut all);
+        assert!(!all.is_empty(), "{ended:?}");
+        assert_eq!(client::parse(&all).status, 200);
+        world.end(proxy);
+    }
+}
+
+#[test]
+fn a_certificate_from_files_and_clients_that_speak_no_tls() {
+    let world = World::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["proxy.internal".into()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    world.write("tls.crt", &certificate.pem());
+    world.write("tls.key", &key.serialize_pem());
+    let proxy = world.start(
+        r#"
+listener.tls = { address = "127.0.0.1:0", hosts = ["proxy.internal"], tls = { certificate = "tls.crt", key = "tls.key" } }
+[route.platform]
+path = "/"
+upstream = "platform"
+attach = "platform"
+"#,
+    );
+    let mut plain = client::connect(proxy.address());
+    plain
+        .write_all(&client::request("GET", "/", &[], b""))
+        .unwrap();
+    let mut all = Vec::new();
+    let _ = plain.read_to_end(&mut all);
+    assert!(!all.starts_with(b"HTTP"), "plain HTTP on a TLS port");
+
+    let mut stream = over_tls(&proxy, certificate.pem().as_bytes(), "proxy.internal");
+    let request = client::request(
+        "GET",
+        "/simulator/status/200",
+        &["Host: proxy.internal", "Origin: https://proxy.internal"],
+        b"",
+    );
+    stream.write_all(&request).unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    assert_eq!(client::parse(&all).status, 200, "a page of ours calls");
+    world.end(proxy);
+}
+
+fn over_tls(proxy: &Proxy, roots: &[u8], name: &'static str) -> impl Read + Write + use<> {
+    let mut store = RootCertStore::empty();
+    store
+        .add(CertificateDer::from_pem_slice(roots).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    let connection =
+        ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
+    StreamOwned::new(connection, client::connect(proxy.address()))
+}
+
+/// `sha256:` and the hash of a certificate's public key, as the configuration has it.
+fn pin_of(pem: &str) -> String {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.public_key().raw);
+    let hex: String = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
