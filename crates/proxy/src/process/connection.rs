@@ -317,10 +317,12 @@ impl Write for Watched {
 }
 
 impl Stream {
-    /// Ready when a byte, or the end, can be read from the socket.
+    /// Ready when a byte, or the end, can be read.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            // A request that came together with the end of the handshake has left the socket already.
+            Self::Tls(tls) if !tls.get_ref().1.wants_read() => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.get_ref().0.poll_read_ready(cx),
             #[cfg(unix)]
             Self::Unix(unix) => unix.poll_read_ready(cx),
@@ -403,3 +405,75 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// The smallest buffer that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{Ipv4Addr, TcpListener},
+        sync::Arc,
+        thread,
+    };
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Sends the end of its handshake and a request in one piece; returns when the server closes.
+    fn shake_hands_and_ask(address: std::net::SocketAddr, config: Arc<ClientConfig>) {
+        let mut socket = std::net::TcpStream::connect(address).unwrap();
+        let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        while client.is_handshaking() {
+            while client.wants_write() {
+                client.write_tls(&mut socket).unwrap();
+            }
+            client.read_tls(&mut socket).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        client.writer().write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        let mut piece = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut piece).unwrap();
+        }
+        socket.write_all(&piece).unwrap();
+        let _ = socket.read(&mut [0; 1024]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_with_the_end_of_the_handshake_is_seen() {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".into()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = signing_key.serialize_der().try_into().unwrap();
+        let server = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let asking = thread::spawn(move || shake_hands_and_ask(address, Arc::new(client)));
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let tcp = TcpStream::from_std(tcp).unwrap();
+        let tls = TlsAcceptor::from(Arc::new(server))
+            .accept(tcp)
+            .await
+            .unwrap();
+
+        let stream = Stream::Tls(Box::new(tls));
+        let readable = poll_fn(|cx| stream.poll_readable(cx));
+        tokio::time::timeout(Duration::from_secs(60), readable)
+            .await
+            .expect("the request is there")
+            .unwrap();
+        drop(stream);
+        asking.join().unwrap();
+    }
+}
