@@ -43,6 +43,8 @@ pub enum Fault {
     MethodNotAllowed,
     /// The body is larger than the route's `max_body`.
     BodyTooLarge,
+    /// The head is larger than `max_head_size`, or has more than 100 headers; refused by the parser with a bare 431.
+    HeadTooLarge,
     /// The request came through this very proxy before.
     LoopDetected,
     /// There is no valid token; the next attempt is made after this time.
@@ -73,6 +75,7 @@ impl Fault {
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge => "body_too_large",
+            Self::HeadTooLarge => "head_too_large",
             Self::LoopDetected => "loop_detected",
             Self::CredentialUnavailable { .. } => "credential_unavailable",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -93,6 +96,7 @@ impl Fault {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
             Self::CredentialUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnreachable | Self::UpstreamTls | Self::UpstreamProtocol => {
@@ -119,6 +123,7 @@ impl Fault {
             Self::NoRoute => "no route takes this path",
             Self::MethodNotAllowed => "this method is not proxied",
             Self::BodyTooLarge => "the request body is larger than the route allows",
+            Self::HeadTooLarge => "the head of the request is too large",
             Self::LoopDetected => "the request came through this proxy before",
             Self::CredentialUnavailable { .. } => {
                 "the proxy has no valid credential for this route at the moment"
@@ -149,6 +154,7 @@ impl Fault {
             Self::NoRoute => "see the configured routes and the listener's routes",
             Self::MethodNotAllowed => "TRACE would echo the credential and CONNECT has no upstream",
             Self::BodyTooLarge => "see the route's max_body",
+            Self::HeadTooLarge => "see the listener's max_head_size",
             Self::LoopDetected => "an upstream's url leads back to this proxy",
             Self::CredentialUnavailable { .. } => {
                 "the log and /readyz of the proxy name the credential and the reason"

@@ -29,6 +29,7 @@ use super::{
     shutdown::{Phase, PhaseReceiver},
 };
 use crate::{
+    fault::Fault,
     journey::{Plan, UNROUTED, View, admit::Peer},
     sweep::Sweeper,
     tally::{Counts, Tally},
@@ -176,8 +177,8 @@ impl Worker {
     /// becomes a journey: it is counted and logged here.
     pub fn connection_failed(&self, error: &hyper::Error) {
         let code = match () {
-            () if error.is_parse_too_large() => "head_too_large",
-            () if error.is_parse() => "bad_request",
+            () if error.is_parse_too_large() => Fault::HeadTooLarge.code(),
+            () if error.is_parse() => Fault::BadRequest.code(),
             () => return tracing::debug!(error = with_causes(error), "client connection ended"),
         };
         tracing::info!(
