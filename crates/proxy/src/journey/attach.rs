@@ -1,11 +1,8 @@
 //! Step 4: the credential is put on the request. The only place in the proxy where that happens.
 
-use std::{
-    cell::{Ref, RefCell},
-    fmt::Write as _,
-};
+use std::{cell::RefCell, rc::Rc};
 
-use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret as _;
@@ -29,22 +26,24 @@ pub struct Attachment {
 #[derive(Debug)]
 pub struct Attacher {
     attachment: Attachment,
-    built: RefCell<Option<Built>>,
+    built: RefCell<Option<Rc<Built>>>,
 }
 
-/// Which generation of each attachment of a route a request carries, in the route's order.
-pub type Attached = SmallVec<[Generation; 2]>;
+/// What a request carries, in the route's order of attachments.
+pub type Attached = SmallVec<[Rc<Built>; 2]>;
 
-struct Built {
-    generation: Generation,
+/// One generation of a credential, ready to be put on requests and to be found in answers.
+pub struct Built {
+    /// Which value of the credential it is.
+    pub generation: Generation,
     expires: Option<Instant>,
     form: Form,
-    /// Finds the value in an answer, raw and as it stands in a query.
+    /// Finds the value in an answer, raw and percent-encoded.
     needles: SmallVec<[Finder<'static>; 2]>,
 }
 
 enum Form {
-    Header(HeaderValue),
+    Header(HeaderName, HeaderValue),
     Query(String),
 }
 
@@ -63,11 +62,10 @@ impl Attacher {
     /// `credential_unavailable` when there is no valid value and none comes within `wait_for_token`.
     pub async fn attach(
         &self,
-        now: Instant,
         headers: &mut HeaderMap,
         target: &mut Target,
-    ) -> Result<Generation, Fault> {
-        let built = match self.in_force(now) {
+    ) -> Result<Rc<Built>, Fault> {
+        let built = match self.in_force() {
             Some(built) => built,
             None => {
                 let waited = self.attachment.feed.wait().await;
@@ -77,16 +75,11 @@ impl Attacher {
                 self.build(&token)
             }
         };
-        match (&built.form, &self.attachment.place) {
-            (Form::Header(value), Place::Header { name, .. }) => {
-                headers.insert(name, value.clone());
-            }
-            (Form::Query(pair), _) => target.append_pair(pair),
-            (Form::Header(_), Place::Query { .. }) => {
-                unreachable!("a value is built for its place")
-            }
+        match &built.form {
+            Form::Header(name, value) => drop(headers.insert(name, value.clone())),
+            Form::Query(pair) => target.append_pair(pair),
         }
-        Ok(built.generation)
+        Ok(built)
     }
 
     /// Tells the keeper that the upstream refused this value.
@@ -94,13 +87,71 @@ impl Attacher {
         self.attachment.feed.reject(generation);
     }
 
+    fn in_force(&self) -> Option<Rc<Built>> {
+        let feed = &self.attachment.feed;
+        let (current, now) = (feed.generation(), Instant::now());
+        let is_current = |built: &&Rc<Built>| {
+            built.generation == current && built.expires.is_none_or(|end| now < end)
+        };
+        if let Some(built) = self.built.borrow().as_ref().filter(is_current) {
+            return Some(Rc::clone(built));
+        }
+        let token = feed.current()?;
+        Some(self.build(&token))
+    }
+
+    fn build(&self, token: &Token) -> Rc<Built> {
+        let built = Rc::new(Built::new(token, &self.attachment.place));
+        self.built.replace(Some(Rc::clone(&built)));
+        built
+    }
+}
+
+impl Built {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the credential is put into the form in which it is attached"
+    )]
+    fn new(token: &Token, place: &Place) -> Self {
+        let value = token.value.expose_secret();
+        let encoded = utf8_percent_encode(value, QUERY_VALUE).to_string();
+        let mut needles = SmallVec::new();
+        // A short value would be found, and overwritten, where it is none; no real credential is that short.
+        if value.len() >= SHORTEST_NEEDLE {
+            needles.push(Finder::new(value).into_owned());
+            if encoded != value {
+                needles.push(Finder::new(&encoded).into_owned());
+            }
+        }
+        let form = match place {
+            Place::Header { name, scheme } => {
+                let text = if scheme.is_empty() {
+                    value.to_owned()
+                } else {
+                    format!("{scheme} {value}")
+                };
+                let mut header = HeaderValue::from_str(&text).expect("a token is visible ASCII");
+                header.set_sensitive(true);
+                Form::Header(name.clone(), header)
+            }
+            Place::Query { name } => Form::Query(format!(
+                "{}={encoded}",
+                utf8_percent_encode(name, QUERY_VALUE)
+            )),
+        };
+        Self {
+            generation: token.generation,
+            expires: token.expires,
+            form,
+            needles,
+        }
+    }
+
     /// Overwrites the value with `*` wherever it stands in a header of an answer; says whether it stood there.
     pub fn mask(&self, headers: &mut HeaderMap) -> bool {
-        let built = self.built.borrow();
-        let Some(built) = &*built else { return false };
         let mut found = false;
         for value in headers.values_mut() {
-            for needle in &built.needles {
+            for needle in &self.needles {
                 let hits: SmallVec<[usize; 2]> = needle.find_iter(value.as_bytes()).collect();
                 if hits.is_empty() {
                     continue;
@@ -114,73 +165,6 @@ impl Attacher {
             }
         }
         found
-    }
-
-    fn in_force(&self, now: Instant) -> Option<Ref<'_, Built>> {
-        let feed = &self.attachment.feed;
-        let current = feed.generation();
-        let built = Ref::filter_map(self.built.borrow(), |built| {
-            built.as_ref().filter(|built| {
-                built.generation == current && built.expires.is_none_or(|end| now < end)
-            })
-        });
-        match built {
-            Ok(built) => Some(built),
-            Err(outdated) => {
-                drop(outdated);
-                let token = feed.current()?;
-                Some(self.build(&token))
-            }
-        }
-    }
-
-    fn build(&self, token: &Token) -> Ref<'_, Built> {
-        *self.built.borrow_mut() = Some(Built::new(token, &self.attachment.place));
-        Ref::map(self.built.borrow(), |built| {
-            built.as_ref().expect("it was built a line ago")
-        })
-    }
-}
-
-impl Built {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the credential is put into the form in which it is attached"
-    )]
-    fn new(token: &Token, place: &Place) -> Self {
-        let value = token.value.expose_secret();
-        let mut needles = SmallVec::new();
-        // A short value would be found, and overwritten, where it is none; no real credential is that short.
-        if value.len() >= SHORTEST_NEEDLE {
-            needles.push(Finder::new(value).into_owned());
-        }
-        let form = match place {
-            Place::Header { scheme, .. } => {
-                let text = if scheme.is_empty() {
-                    value.to_owned()
-                } else {
-                    format!("{scheme} {value}")
-                };
-                let mut header = HeaderValue::from_str(&text).expect("a token is visible ASCII");
-                header.set_sensitive(true);
-                Form::Header(header)
-            }
-            Place::Query { name } => {
-                let encoded = utf8_percent_encode(value, QUERY_VALUE).to_string();
-                if encoded != value && value.len() >= SHORTEST_NEEDLE {
-                    needles.push(Finder::new(&encoded).into_owned());
-                }
-                let mut pair = utf8_percent_encode(name, QUERY_VALUE).to_string();
-                let _ = write!(pair, "={encoded}");
-                Form::Query(pair)
-            }
-        };
-        Self {
-            generation: token.generation,
-            expires: token.expires,
-            form,
-            needles,
-        }
     }
 }
 

@@ -210,11 +210,7 @@ async fn steps(
     // attach
     let mut attached = Attached::new();
     for attacher in mine.attachers.iter().filter(|_| !public) {
-        attached.push(
-            attacher
-                .attach(trip.started, &mut head.headers, &mut target)
-                .await?,
-        );
+        attached.push(attacher.attach(&mut head.headers, &mut target).await?);
     }
     head.uri = Uri::from(target.into_path_and_query()?);
 

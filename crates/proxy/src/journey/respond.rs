@@ -51,10 +51,10 @@ pub fn clean(
         }
     }
     let mut masked = false;
-    for (attacher, generation) in attachers.iter().zip(attached) {
-        masked |= attacher.mask(&mut head.headers);
+    for (attacher, built) in attachers.iter().zip(attached) {
+        masked |= built.mask(&mut head.headers);
         if head.status == StatusCode::UNAUTHORIZED {
-            attacher.reject(*generation);
+            attacher.reject(built.generation);
         }
     }
     if masked {

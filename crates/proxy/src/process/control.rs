@@ -7,6 +7,7 @@ use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
     sync::mpsc,
+    task::JoinSet,
 };
 
 use super::{
@@ -79,7 +80,10 @@ impl Control<'_> {
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(ServeError::Thread)?;
-        runtime.block_on(self.look_after(admin, stops))
+        let outcome = runtime.block_on(self.look_after(admin, stops));
+        // A look-up or a file that hangs must not hold up the end.
+        runtime.shutdown_background();
+        outcome
     }
 
     async fn look_after(
@@ -92,8 +96,9 @@ impl Control<'_> {
             let socket = TcpListener::from_std(socket).map_err(ServeError::Thread)?;
             tokio::task::spawn_local(Rc::clone(&admin).serve(socket, asker));
         }
+        let mut keepers = JoinSet::new();
         for keeper in std::mem::take(&mut self.keepers) {
-            tokio::task::spawn_local(keeper.run());
+            keepers.spawn_local(keeper.run());
         }
         for waiver in &self.config.waivers {
             tracing::warn!(kind = waiver.kind, at = %waiver.place, "waived");
@@ -104,6 +109,12 @@ impl Control<'_> {
                 tracing::error!(worker = lost, "a worker ended unexpectedly");
                 self.phase.send_replace(Phase::Ended);
                 return Err(ServeError::WorkerLost);
+            }
+            // One that runs never ends; without any there is nothing to wait for.
+            Some(_) = keepers.join_next() => {
+                tracing::error!("a keeper ended unexpectedly");
+                self.phase.send_replace(Phase::Ended);
+                return Err(ServeError::KeeperLost);
             }
         }
         tokio::select! {

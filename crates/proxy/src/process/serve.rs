@@ -47,6 +47,9 @@ pub enum ServeError {
     /// A worker ended without being told to.
     #[error("a worker ended unexpectedly")]
     WorkerLost,
+    /// A keeper ended, which only a defect can make it do.
+    #[error("a keeper ended unexpectedly")]
+    KeeperLost,
 }
 
 /// Serves on this thread and its workers until the end is asked for and has come.

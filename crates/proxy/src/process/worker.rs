@@ -100,7 +100,10 @@ pub fn run(post: Post) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())?;
-    runtime.block_on(work(post))
+    let outcome = runtime.block_on(work(post));
+    // A look-up that hangs must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn work(mut post: Post) -> io::Result<()> {
