@@ -66,13 +66,10 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let vitals = Rc::new(Vitals::new(peer, limits, &worker));
     let mut stream = TokioIo::new(stream);
     let mut read = Bytes::new();
-    // The last piece of a TLS handshake may have brought the first request with it: then the socket stays silent.
-    let mut may_park = !matches!(stream.inner(), Stream::Tls(_));
     loop {
-        if may_park && read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
+        if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
             return;
         }
-        may_park = true;
         vitals.becomes_active(!read.is_empty());
         let io = Watched {
             stream,
