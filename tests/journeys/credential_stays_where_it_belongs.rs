@@ -48,7 +48,14 @@ fn redirects_are_passed_on_not_followed() {
         Some("/ml/v1/x"),
         "mapped back to the listener"
     );
-    assert_eq!(world.got().len(), 2, "nobody followed");
+    let open = format!("{}//evil.example/x", world.simulator.platform_url());
+    let answer = proxy.get(&format!("/simulator/redirect?to={open}"), &[]);
+    assert_eq!(
+        answer.header("location"),
+        Some(&*open),
+        "not made into another host"
+    );
+    assert_eq!(world.got().len(), 3, "nobody followed");
     world.end(proxy);
 }
 

@@ -124,3 +124,39 @@ fn a_second_signal_ends_it_at_once() {
         "the drain time-out is 30 s"
     );
 }
+
+#[test]
+fn requests_that_wait_to_be_accepted_are_served() {
+    let world = World::new();
+    let tables = USUAL_ROUTES.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", max_connections = 1");
+    let mut proxy = world.start_with(
+        &world
+            .config("", &tables)
+            .replace("workers = 2", "workers = 1"),
+    );
+    proxy.ready();
+    let address = proxy.address();
+    let slow = std::thread::spawn(move || client::get(address, "/simulator/slow?ms=1500", &[]));
+    eventually("the slow request", || {
+        world
+            .got()
+            .iter()
+            .any(|got| got.path().ends_with("slow"))
+            .then_some(())
+    });
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = client::connect(address);
+            stream
+                .write_all(&client::request("GET", "/simulator/status/200", &[], b""))
+                .unwrap();
+            stream
+        })
+        .collect();
+    proxy.signal(Signal::TERM);
+    for stream in waiting {
+        assert_eq!(client::exchange(stream, b"").status, 200);
+    }
+    assert_eq!(slow.join().unwrap().status, 200);
+    assert_eq!(proxy.wait().code(), Some(0));
+}

@@ -12,38 +12,8 @@ use tokio::time::Instant;
 use crate::{
     client::{self, Answer, pause},
     proxy::{Proxy, World},
+    scripted::{in_front_of, scripted},
 };
-
-/// A server that treats each connection by `script`, after it has read a head.
-fn scripted(script: impl Fn(&mut TcpStream) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = Vec::new();
-            while client::find(&head, b"\r\n\r\n").is_none() {
-                let mut piece = [0; 4096];
-                match stream.read(&mut piece) {
-                    Ok(0) | Err(_) => break,
-                    Ok(size) => head.extend_from_slice(&piece[..size]),
-                }
-            }
-            script(&mut stream);
-        }
-    });
-    address
-}
-
-/// A proxy in front of one plain server, with what the upstream's table says besides.
-fn in_front_of(world: &World, address: SocketAddr, more: &str) -> Proxy {
-    world.start_with(&format!(
-        "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\nlistener.local = {{ address = '127.0.0.1:0' }}\n\
-         [upstream.odd]\nurl = 'http://{address}/base'\nplain_http = true\n{more}\n\
-         [credential.odd.token]\nvalue = {{ file = 'license-token' }}\nupstream = 'odd'\n\
-         [route.odd]\npath = '/'\nupstream = 'odd'\nattach = 'odd'\n"
-    ))
-}
 
 fn assert_fault(answer: &Answer, status: u16, code: &str) {
     assert_eq!(
@@ -69,7 +39,7 @@ fn nobody_there() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let proxy = in_front_of(&world, unused, "");
+    let proxy = in_front_of(&world, unused, "", "");
     let answer = proxy.get("/", &["X-Request-Id: mine"]);
     assert_fault(&answer, 502, "upstream_unreachable");
     assert_eq!(answer.header("x-request-id"), Some("mine"));
@@ -91,8 +61,8 @@ fn answers_that_are_not_http() {
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ] {
         let world = World::new();
-        let address = scripted(move |stream| drop(stream.write_all(junk)));
-        let proxy = in_front_of(&world, address, "");
+        let address = scripted(move |stream, _| drop(stream.write_all(junk)));
+        let proxy = in_front_of(&world, address, "", "");
         assert_fault(&proxy.get("/", &[]), 502, "upstream_protocol");
         assert!(proxy.metric("watsonx_auth_proxy_faults_total{route=\"odd\",code=\"upstream_protocol\"}") >= 1.0);
         world.end(proxy);
@@ -102,10 +72,10 @@ fn answers_that_are_not_http() {
 #[test]
 fn a_body_cut_short_is_seen_as_cut() {
     let world = World::new();
-    let address = scripted(|stream| {
+    let address = scripted(|stream, _| {
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"))
     });
-    let proxy = in_front_of(&world, address, "");
+    let proxy = in_front_of(&world, address, "", "");
     let mut stream = client::connect(proxy.address());
     stream
         .write_all(&client::request("GET", "/", &[], b""))
@@ -124,8 +94,8 @@ fn a_body_cut_short_is_seen_as_cut() {
 #[test]
 fn time_outs_of_the_upstream() {
     let world = World::new();
-    let silent = scripted(|_| pause(Duration::from_secs(20)));
-    let proxy = in_front_of(&world, silent, "first_byte_timeout = '500ms'");
+    let silent = scripted(|_, _| pause(Duration::from_secs(20)));
+    let proxy = in_front_of(&world, silent, "first_byte_timeout = '500ms'", "");
     let began = Instant::now();
     assert_fault(&proxy.get("/", &[]), 504, "upstream_timeout");
     assert!(
@@ -135,11 +105,11 @@ fn time_outs_of_the_upstream() {
     );
     world.end(proxy);
 
-    let stalled = scripted(|stream| {
+    let stalled = scripted(|stream, _| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
         pause(Duration::from_secs(20));
     });
-    let proxy = in_front_of(&world, stalled, "idle_timeout = '500ms'");
+    let proxy = in_front_of(&world, stalled, "idle_timeout = '500ms'", "");
     let mut stream = client::connect(proxy.address());
     stream
         .write_all(&client::request("GET", "/", &[], b""))
@@ -210,7 +180,7 @@ fn a_loop_ends() {
     let world = World::new();
     // The proxy's own port is known only once it listens: a relay in between.
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = in_front_of(&world, relay.local_addr().unwrap(), "");
+    let proxy = in_front_of(&world, relay.local_addr().unwrap(), "", "");
     let address = proxy.address();
     thread::spawn(move || {
         for stream in relay.incoming() {

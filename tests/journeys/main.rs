@@ -8,7 +8,9 @@
 
 mod client;
 mod proxy;
+mod scripted;
 
+mod a_request_is_one_request;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;

@@ -11,48 +11,49 @@ use http::{Request, request::Parts, response};
 use http_body::Body as _;
 use token_source::connect::with_causes;
 
-use super::{
-    body::{Passing, Upload},
-    pool::Pool,
-};
+use super::{answer::Passing, pool::Pool, upload::Upload};
 use crate::{fault::Fault, sweep::Watch};
 
-/// Sends a request over an idle connection or a new one, and waits for the head of the answer.
+/// Sends a request over an idle connection or a new one, and waits for the head of the answer. The body is taken
+/// once there is a connection; before, it stays with the caller.
 ///
 /// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
-/// an idempotent request without a body that got no byte of an answer.
+/// an idempotent request without a body before a byte of an answer.
 ///
 /// # Errors
 /// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
 pub async fn forward(
     pool: &Rc<Pool>,
     head: Parts,
-    upload: Upload,
+    body: &mut Option<Upload>,
 ) -> Result<(response::Parts, Passing), Fault> {
     let upstream = pool.upstream();
+    let mut connection = match pool.idle() {
+        Some(connection) => connection,
+        None => pool.open().await?,
+    };
+    let upload = body.take().unwrap_or_else(Upload::empty);
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let mut request = Request::from_parts(head, upload);
-    let mut idle = pool.idle();
     loop {
-        let mut connection = match idle.take() {
-            Some(connection) => connection,
-            None => pool.open().await?,
-        };
         let spare = (connection.reused && repeatable).then(|| head_of(&request));
         request
             .body_mut()
             .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
         connection.watch.arm(upstream.first_byte_timeout);
+        connection.heard.set(false);
         let answer = connection.sender.try_send_request(request);
         let mut error = match before(&connection.watch, answer).await {
             None => return Err(Fault::UpstreamTimeout),
             Some(Ok(answer)) => {
+                progress.answered.set(true);
                 let (head, incoming) = answer.into_parts();
+                let pool = Rc::clone(pool);
                 let passing = Passing {
                     incoming,
                     connection: Some(connection),
-                    pool: Rc::clone(pool),
+                    pool,
                     progress,
                     waits: false,
                 };
@@ -60,17 +61,17 @@ pub async fn forward(
             }
             Some(Err(error)) => error,
         };
-        let unsent = error.take_message().filter(|_| connection.reused);
-        if let Some(again) = unsent.or(spare) {
-            tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
-            request = again;
-            continue;
-        }
         if let Some(fault) = progress.fault.get() {
             return Err(fault);
         }
-        tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
-        return Err(Fault::UpstreamProtocol);
+        let unsent = error.take_message().filter(|_| connection.reused);
+        let Some(again) = unsent.or(spare.filter(|_| !connection.heard.get())) else {
+            tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
+            return Err(Fault::UpstreamProtocol);
+        };
+        tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
+        request = again;
+        connection = pool.open().await?;
     }
 }
 

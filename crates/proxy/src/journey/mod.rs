@@ -1,8 +1,8 @@
 //! What happens to a request? The files of this folder are its steps, and [`travel`] takes them in order.
 
 pub mod admit;
+pub mod answer;
 pub mod attach;
-pub mod body;
 pub mod forward;
 pub mod pool;
 pub mod query;
@@ -11,6 +11,7 @@ pub mod rewrite;
 pub mod route;
 pub mod token_endpoints;
 pub mod trip;
+pub mod upload;
 
 use std::{fmt, rc::Rc, sync::Arc};
 
@@ -19,12 +20,13 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::{
-    admit::{Admission, Peer},
+    admit::{Admission, Admitted, Peer},
+    answer::{Answer, Passing},
     attach::{Attached, Attacher},
-    body::{Answer, Passing, Upload},
     pool::{Pool, Upstream},
     route::{Path, Route},
     trip::Trip,
+    upload::Upload,
 };
 use crate::{
     fault::Fault,
@@ -77,6 +79,8 @@ pub trait Client: fmt::Debug {
     fn peer(&self) -> Peer;
     /// Whether the journey waits for the next piece of the request's body.
     fn waits_for_body(&self, waits: bool);
+    /// The last of the request's body has come.
+    fn body_ended(&self);
     /// The answer has ended, well or not.
     fn answered(&self);
 }
@@ -146,20 +150,22 @@ pub async fn travel(
     );
     trip.identify(&head.headers);
 
-    let admitted = match listener.admission.admit(&client.peer(), &head) {
-        Ok(admitted) => admitted,
-        Err(fault) => return respond::refuse(fault, trip),
-    };
-    let mut answer = if admitted.preflight {
-        respond::preflight(&head.headers, trip)
-    } else {
-        match steps(
+    let mut body = Some(Upload::new(body, Rc::clone(&client)));
+    // Who waits for leave to send the body is not given it by an answer that refuses.
+    let waits_for_leave = head.headers.contains_key(header::EXPECT);
+
+    let admitted = rewrite::check_framing(&head)
+        .and_then(|()| listener.admission.admit(&client.peer(), &head));
+    let mut answer = match &admitted {
+        Err(fault) => respond::refuse(*fault, trip),
+        Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
+        Ok(admitted) => match steps(
             head,
-            body,
+            &mut body,
             &view,
             listener,
             &admitted.host,
-            client,
+            &client,
             &mut trip,
         )
         .await
@@ -169,10 +175,17 @@ pub async fn travel(
                 Response::from_parts(head, Answer::passing(passing, trip))
             }
             Err(fault) => respond::refuse(fault, trip),
-        }
+        },
     };
-    if let Some(origin) = admitted.origin {
+    if let Ok(Admitted {
+        origin: Some(origin),
+        ..
+    }) = admitted
+    {
         respond::share_with(origin, answer.headers_mut());
+    }
+    if let Some(unread) = body.filter(|_| !waits_for_leave) {
+        unread.discard();
     }
     answer
 }
@@ -180,11 +193,11 @@ pub async fn travel(
 /// The steps of an admitted request, in order.
 async fn steps(
     mut head: Parts,
-    body: Incoming,
+    body: &mut Option<Upload>,
     view: &View,
     listener: &ListenerPlan,
     host: &str,
-    client: Rc<dyn Client>,
+    client: &Rc<dyn Client>,
     trip: &mut Trip,
 ) -> Result<(response::Parts, Passing), Fault> {
     // route
@@ -217,8 +230,10 @@ async fn steps(
     // forward
     trip.leaves(Instant::now());
     let pool = &view.pools[route.upstream];
-    let upload = Upload::new(body, route.max_body, client);
-    let (mut answer, passing) = forward::forward(pool, head, upload).await?;
+    if let Some(upload) = body {
+        upload.limit(route.max_body, route.rewrite.attaches);
+    }
+    let (mut answer, passing) = forward::forward(pool, head, body).await?;
 
     // respond
     respond::clean(

@@ -2,6 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -11,10 +13,14 @@ use std::{
 use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use token_source::connect::{ConnectError, Connector};
-use tokio::time::Instant;
+use token_source::connect::{self, ConnectError, Connector, with_causes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::AbortHandle,
+    time::Instant,
+};
 
-use super::body::Upload;
+use super::upload::Upload;
 use crate::{
     fault::Fault,
     sweep::{Sweeper, Watch},
@@ -47,7 +53,7 @@ pub struct Pool {
     opened: Rc<Cell<u64>>,
 }
 
-/// A connection that carries one request at a time.
+/// A connection that carries one request at a time; closed when it is dropped, whatever is under way on it.
 #[derive(Debug)]
 pub struct Connection {
     /// Sends a request; the other half runs in a task of its own.
@@ -56,6 +62,15 @@ pub struct Connection {
     pub watch: Rc<Watch>,
     /// It carried a request before: the upstream may be closing it at this moment.
     pub reused: bool,
+    /// The upstream has said something since this was last set to `false`.
+    pub heard: Rc<Cell<bool>>,
+    driver: AbortHandle,
+}
+
+/// The bytes of an upstream, with an eye on whether any have come.
+struct Line {
+    stream: connect::Connection,
+    heard: Rc<Cell<bool>>,
 }
 
 impl Pool {
@@ -118,20 +133,27 @@ impl Pool {
         builder
             .max_buf_size(MAX_ANSWER_HEAD)
             .max_header_size(MAX_ANSWER_HEAD);
+        let heard = Rc::new(Cell::new(false));
+        let line = Line {
+            stream,
+            heard: Rc::clone(&heard),
+        };
         let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(line))
             .await
             .map_err(|_| Fault::UpstreamProtocol)?;
         let name = Arc::clone(&self.upstream.name);
-        tokio::task::spawn_local(async move {
+        let driver = tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(upstream = %name, %error, "connection ended");
+                tracing::debug!(upstream = %name, error = with_causes(&error), "connection ended");
             }
         });
         Ok(Connection {
             sender,
             watch: Rc::new(self.sweeper.watch()),
             reused: false,
+            heard,
+            driver: driver.abort_handle(),
         })
     }
 
@@ -154,6 +176,59 @@ impl Pool {
         self.idle.borrow_mut().retain(|(connection, since)| {
             !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
         });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // An upload that the upstream no longer reads would hold its client's connection.
+        self.driver.abort();
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.heard.set(true);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
     }
 }
 

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, res
 use serde_json::json;
 
 use super::{
+    answer::Answer,
     attach::{Attached, Attacher},
-    body::Answer,
     pool::Upstream,
     query::without,
     rewrite::drop_hop_by_hop,
@@ -36,18 +36,16 @@ pub fn clean(
     }
     drop_hop_by_hop(&mut head.headers);
     head.version = http::Version::HTTP_11;
-    if route.rewrite.attaches {
-        if !route.rewrite.pass_cookies {
-            head.headers.remove(header::SET_COOKIE);
-        }
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            if let Some(mapped) = head
-                .headers
-                .get(&name)
-                .and_then(|at| map_back(at, route, upstream))
-            {
-                head.headers.insert(name, mapped);
-            }
+    if route.rewrite.attaches && !route.rewrite.pass_cookies {
+        head.headers.remove(header::SET_COOKIE);
+    }
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        if let Some(mapped) = head
+            .headers
+            .get(&name)
+            .and_then(|at| map_back(at, route, upstream))
+        {
+            head.headers.insert(name, mapped);
         }
     }
     let mut masked = false;
@@ -189,7 +187,9 @@ fn map_back(location: &HeaderValue, route: &Route, upstream: &Upstream) -> Optio
         mapped.push('?');
         mapped.push_str(&query);
     }
-    HeaderValue::try_from(mapped).ok()
+    // A browser takes `//host` and `/\host` for another host.
+    let elsewhere = mapped.starts_with("//") || mapped.starts_with("/\\");
+    HeaderValue::try_from(mapped).ok().filter(|_| !elsewhere)
 }
 
 fn split_at_path(rest: &str) -> (&str, &str) {

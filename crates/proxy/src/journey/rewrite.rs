@@ -50,8 +50,7 @@ impl Rewrite {
     /// Rewrites the headers of a request in place.
     ///
     /// # Errors
-    /// `bad_request` for framing that two readers may take for different ones; `loop_detected` when the request
-    /// came through this process before.
+    /// `loop_detected` when the request came through this process before.
     pub fn headers(
         &self,
         head: &mut Parts,
@@ -59,7 +58,6 @@ impl Rewrite {
         client_host: &str,
         tls: bool,
     ) -> Result<(), Fault> {
-        check_framing(head)?;
         self.check_loop(&head.headers)?;
         let keeps_te = asks_for_trailers(&head.headers);
         let nominated = nominated(&head.headers);
@@ -170,8 +168,12 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// `Transfer-Encoding` must be exactly one `chunked` over HTTP/1.1, and there is at most one `Content-Length`.
-fn check_framing(head: &Parts) -> Result<(), Fault> {
+/// Refuses framing that two readers may take for different ones: `Transfer-Encoding` is exactly one `chunked` over
+/// HTTP/1.1, and there is at most one `Content-Length`, written in one way.
+///
+/// # Errors
+/// `bad_request`.
+pub fn check_framing(head: &Parts) -> Result<(), Fault> {
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -179,9 +181,14 @@ fn check_framing(head: &Parts) -> Result<(), Fault> {
             return Err(Fault::BadRequest);
         }
     }
-    match head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1) {
-        Some(_) => Err(Fault::BadRequest),
-        None => Ok(()),
+    let mut lengths = head
+        .headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    match (lengths.next(), lengths.next()) {
+        (_, Some(_)) | (Some([b'0', _, ..]), _) => Err(Fault::BadRequest),
+        _ => Ok(()),
     }
 }
 
@@ -224,10 +231,11 @@ fn asks_for_trailers(headers: &HeaderMap) -> bool {
 fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls: bool) {
     let append = |headers: &mut HeaderMap, name: &'static str, value: &str| {
         let name = HeaderName::from_static(name);
-        let all = match headers.get(&name).and_then(|before| before.to_str().ok()) {
-            Some(before) => format!("{before}, {value}"),
-            None => value.to_owned(),
-        };
+        let before = headers
+            .get_all(&name)
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        let all = before.chain([value]).collect::<Vec<_>>().join(", ");
         if let Ok(all) = HeaderValue::from_str(&all) {
             headers.insert(name, all);
         }
@@ -372,6 +380,7 @@ mod tests {
             ],
             &[("transfer-encoding", "identity")],
             &[("content-length", "1"), ("content-length", "1")],
+            &[("content-length", "01")],
         ] {
             assert_eq!(
                 rewritten(&Rewrite::default(), headers),

@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    error::Error,
     future::{Future, poll_fn},
     io,
     pin::Pin,
@@ -14,10 +15,13 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
+use http::Request;
+use http_body::Body;
 use hyper::{
+    body::Incoming,
     rt::{Read, ReadBufCursor, Write},
     server::conn::http1,
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -68,6 +72,9 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let mut read = Bytes::new();
     loop {
         if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
+            // The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
+            let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
+            let _ = tokio::time::timeout(FAREWELL, end).await;
             return;
         }
         vitals.becomes_active(!read.is_empty());
@@ -76,8 +83,8 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             read,
             vitals: Rc::clone(&vitals),
         };
-        let service = service_fn(|request| {
-            vitals.head_is_complete();
+        let service = service_fn(|request: Request<Incoming>| {
+            vitals.head_is_complete(!request.body().is_end_stream());
             let journey = travel(
                 request,
                 worker.view(),
@@ -102,14 +109,20 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     }
 }
 
-/// Waits for the first byte of the next request; `false` when the connection is to be closed.
+/// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
+/// already there is served, even at the end.
 async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
     vitals.parks();
     poll_fn(|cx| {
-        if worker.is_draining() || vitals.watch.poll_passed(cx).is_ready() {
-            return Poll::Ready(false);
+        if let Poll::Ready(readable) = stream.poll_readable(cx) {
+            return Poll::Ready(readable.is_ok());
         }
-        stream.poll_readable(cx).map(|readable| readable.is_ok())
+        let passed = vitals.watch.poll_passed(cx).is_ready();
+        if passed || worker.is_draining() {
+            Poll::Ready(false)
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }
@@ -121,24 +134,27 @@ async fn active<S, B>(
     worker: &Worker,
 ) -> Option<http1::Parts<Watched, S>>
 where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut told_to_end = false;
     let quiet = poll_fn(|cx| {
-        if worker.is_draining() && !told_to_end {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+                if let Err(error) = ended {
+                    worker.connection_failed(&error);
+                }
+                return Poll::Ready(false);
+            }
+            if !worker.is_draining() || told_to_end {
+                return vitals.watch.poll_passed(cx).map(|()| vitals.is_quiet());
+            }
+            // Only now that it has read what is there: else it would end without looking.
             told_to_end = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
-        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-            if let Err(error) = ended {
-                worker.connection_failed(&error);
-            }
-            return Poll::Ready(false);
-        }
-        vitals.watch.poll_passed(cx).map(|()| vitals.is_quiet())
     })
     .await;
     quiet.then(|| connection.into_parts())
@@ -151,6 +167,8 @@ struct Vitals {
     limits: Limits,
     watch: Watch,
     phase: Cell<Phase>,
+    /// Some of the request's body is still to come: whatever is read is no head.
+    body_open: Cell<bool>,
     waits_for_body: Cell<bool>,
     write_blocked: Cell<bool>,
 }
@@ -163,6 +181,8 @@ enum Phase {
     Head,
     /// A request is under way.
     Journey,
+    /// Its answer has ended before its body: hyper still reads the rest, or closes.
+    Rest,
 }
 
 impl Vitals {
@@ -172,6 +192,7 @@ impl Vitals {
             limits,
             watch: worker.sweeper().watch(),
             phase: Cell::new(Phase::Idle),
+            body_open: Cell::new(false),
             waits_for_body: Cell::new(false),
             write_blocked: Cell::new(false),
         }
@@ -197,8 +218,9 @@ impl Vitals {
         }
     }
 
-    fn head_is_complete(&self) {
+    fn head_is_complete(&self, has_body: bool) {
         self.phase.set(Phase::Journey);
+        self.body_open.set(has_body);
         self.watch.disarm();
     }
 
@@ -215,6 +237,7 @@ impl Vitals {
                 self.watch.arm(self.limits.stall_timeout)
             }
             Phase::Journey => self.watch.disarm(),
+            Phase::Rest => self.watch.arm(self.limits.stall_timeout),
             Phase::Idle => self.watch.arm(PARK_AFTER),
             Phase::Head => {}
         }
@@ -237,9 +260,19 @@ impl Client for Vitals {
         }
     }
 
+    fn body_ended(&self) {
+        self.body_open.set(false);
+        if self.phase.get() == Phase::Rest {
+            self.answered();
+        }
+    }
+
     fn answered(&self) {
-        self.phase.set(Phase::Idle);
-        self.waits_for_body.set(false);
+        self.phase.set(if self.body_open.get() {
+            Phase::Rest
+        } else {
+            Phase::Idle
+        });
         self.await_client();
     }
 }
@@ -399,6 +432,9 @@ impl AsyncWrite for Stream {
 
 /// How long a connection is quiet before it is parked.
 const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a client may take to take the end of its connection.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The smallest buffer that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;

@@ -52,10 +52,7 @@ pub fn listen(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
                 let sockets = match listen_tcp(address, workers) {
                     Ok(sockets) => sockets,
                     // A machine without IPv6 has one loopback only.
-                    Err(error)
-                        if addresses.len() > 1
-                            && error.kind() == io::ErrorKind::AddrNotAvailable =>
-                    {
+                    Err(error) if addresses.len() > 1 && is_without_address_family(&error) => {
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -84,6 +81,15 @@ pub fn listen(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
         ListenAddress::Unix { .. } => return Err(io::ErrorKind::Unsupported.into()),
     }
     Ok(bound)
+}
+
+/// Whether there is no such address here, or not even its family.
+fn is_without_address_family(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// The first socket is bound and listens before `SO_REUSEPORT` is set on it, so that a port in use is an error and

@@ -307,19 +307,23 @@ fn accept_at(door: Door, worker: &Rc<Worker>) -> io::Result<()> {
             }
         }
         // Ends at the first pause: nobody is left in the queue.
-        while let Ok(Ok((stream, peer))) =
-            tokio::time::timeout(Duration::ZERO, socket.accept()).await
-        {
-            serve(
-                stream,
-                peer,
-                listener,
-                limits,
-                &tls,
-                &open,
-                &connections,
-                &worker,
-            );
+        while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, socket.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    serve(
+                        stream,
+                        peer,
+                        listener,
+                        limits,
+                        &tls,
+                        &open,
+                        &connections,
+                        &worker,
+                    );
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => break,
+            }
         }
         drop(socket);
         worker.closed();

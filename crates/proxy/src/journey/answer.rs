@@ -1,13 +1,9 @@
-//! The bodies of a request and its answer on their way through: each piece goes on as it comes, none is kept.
+//! The body of an answer on its way to the client: each piece goes on as it comes, none is kept.
 
 use std::{
-    cell::Cell,
-    error::Error,
-    fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -16,135 +12,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    Client,
     pool::{Connection, Pool},
     trip::Trip,
+    upload::{Cut, Progress},
 };
-use crate::{fault::Fault, sweep::Watch};
-
-/// How far a request body has come; shared with the step that waits for the answer.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// The whole body has been handed over.
-    pub ended: Cell<bool>,
-    /// Why it never will be.
-    pub fault: Cell<Option<Fault>>,
-}
-
-/// A request body.
-#[derive(Debug)]
-pub struct Upload {
-    incoming: Option<Incoming>,
-    left: Option<u64>,
-    progress: Rc<Progress>,
-    client: Option<Rc<dyn Client>>,
-    watch: Option<(Rc<Watch>, Duration)>,
-}
-
-/// A body that ended without being whole; says nothing more, since a peer may see the text.
-#[derive(Debug)]
-pub struct Cut;
-
-impl Upload {
-    /// A body of at most `max` bytes.
-    pub fn new(incoming: Incoming, max: Option<u64>, client: Rc<dyn Client>) -> Self {
-        let progress = Rc::new(Progress::default());
-        progress.ended.set(incoming.is_end_stream());
-        Self {
-            incoming: Some(incoming),
-            left: max,
-            progress,
-            client: Some(client),
-            watch: None,
-        }
-    }
-
-    /// The body of a request that has none.
-    pub fn empty() -> Self {
-        let progress = Rc::new(Progress::default());
-        progress.ended.set(true);
-        Self {
-            incoming: None,
-            left: None,
-            progress,
-            client: None,
-            watch: None,
-        }
-    }
-
-    /// Every piece that goes out moves the deadline.
-    pub fn moves_deadline(&mut self, watch: Rc<Watch>, within: Duration) {
-        self.watch = Some((watch, within));
-    }
-
-    /// How far it has come.
-    pub fn progress(&self) -> Rc<Progress> {
-        Rc::clone(&self.progress)
-    }
-
-    fn wait(&self, waits: bool) {
-        if let Some(client) = &self.client {
-            client.waits_for_body(waits);
-        }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else {
-            return Poll::Ready(None);
-        };
-        let polled = Pin::new(incoming).poll_frame(cx);
-        this.wait(polled.is_pending());
-        let frame = ready!(polled);
-        if let Some((watch, within)) = &this.watch {
-            watch.arm(*within);
-        }
-        let fault = match frame {
-            Some(Ok(frame)) => {
-                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match this.left {
-                    Some(left) if size > left => Fault::BodyTooLarge,
-                    left => {
-                        this.left = left.map(|left| left - size);
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                }
-            }
-            None => {
-                this.progress.ended.set(true);
-                return Poll::Ready(None);
-            }
-            Some(Err(error)) if error.is_incomplete_message() => Fault::ClientGone,
-            Some(Err(_)) => Fault::BadRequest,
-        };
-        this.progress.fault.set(Some(fault));
-        Poll::Ready(Some(Err(Cut)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.wait(false);
-    }
-}
+use crate::fault::Fault;
 
 /// The body of an answer; with it the journey's record ends, and the connection goes back to its pool.
 #[derive(Debug)]
@@ -301,11 +173,3 @@ impl Body for Answer {
         }
     }
 }
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body was cut short")
-    }
-}
-
-impl Error for Cut {}
