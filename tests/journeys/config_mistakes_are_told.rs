@@ -33,7 +33,7 @@ attach = "platform"
             "proxy.toml:9:12",
             "proxy.toml:11:11",
             "^",
-            "/a//b",
+            "empty segment",
             "mistakes",
         ] {
             assert!(errors.contains(part), "{part:?} is not in\n{errors}");

@@ -12,6 +12,7 @@ use super::{
     Waiver,
     report::{Mistake, Place, Severity, Spot},
     source::Environment,
+    wire::nearest,
 };
 
 /// Bytes of the text.
@@ -133,6 +134,17 @@ impl<'a> Reading<'a> {
     /// Lets the value at `span` be shown: it stands where no secret is expected, or has proved not to be one.
     pub(super) fn show(&self, span: Span) {
         self.open.borrow_mut().push(span);
+    }
+
+    /// Lets a text be shown if it is one of `known`, or was meant to be.
+    pub(super) fn show_if_near<'n>(
+        &self,
+        text: &Spanned<String>,
+        known: impl Iterator<Item = &'n str>,
+    ) {
+        if nearest(text.get_ref(), known).is_some() {
+            self.show(text.span());
+        }
     }
 
     pub(super) fn waive(&self, kind: &'static str, place: String) {

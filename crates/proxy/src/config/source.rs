@@ -34,7 +34,7 @@ pub enum Source {
 pub struct Loaded {
     /// What the operator asked for.
     pub config: Config,
-    /// Files that are not there yet, and routes that nobody can reach.
+    /// Files that are not there yet, routes that nobody can reach, and credentials that nobody attaches.
     pub warnings: Vec<Mistake>,
 }
 

@@ -39,28 +39,15 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A string that cannot be a secret.
+    /// A string. It is not shown in a report, for people paste secrets anywhere: whoever knows that it is none shows
+    /// it, because it is the name of a table, or has become a type that has no room for a secret.
     pub(super) fn text(&mut self, key: &'static str) -> Option<Spanned<String>> {
-        let text = self.hidden_text(key)?;
-        self.reading.show(text.span());
-        Some(text)
-    }
-
-    /// A string that might be a secret by mistake: it is not shown.
-    pub(super) fn hidden_text(&mut self, key: &'static str) -> Option<Spanned<String>> {
         let value = self.value(key)?;
         self.string(value)
     }
 
-    /// A list of strings that cannot be secrets.
+    /// A list of strings, not shown as in [`Table::text`].
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<Spanned<String>>> {
-        let texts = self.hidden_texts(key)?;
-        texts.iter().for_each(|text| self.reading.show(text.span()));
-        Some(texts)
-    }
-
-    /// A list of strings that might be secrets by mistake.
-    pub(super) fn hidden_texts(&mut self, key: &'static str) -> Option<Vec<Spanned<String>>> {
         let value = self.value(key)?;
         let Some(list) = value.get_ref().as_array() else {
             self.mismatch(
@@ -82,12 +69,10 @@ impl<'a> Table<'a> {
     ) -> Option<T> {
         let text = self.text(key)?;
         let chosen = words.iter().find(|(word, _)| word == text.get_ref());
+        let known = words.iter().map(|(word, _)| *word);
+        self.reading.show_if_near(&text, known.clone());
         if chosen.is_none() {
-            let hint = suggest(
-                text.get_ref(),
-                words.iter().map(|(word, _)| *word),
-                "it is one of",
-            );
+            let hint = suggest(text.get_ref(), known, "it is one of");
             self.reading
                 .mistake(text.span(), format!("not a value of {key}"), hint);
         }
@@ -121,13 +106,23 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// A time longer than nothing, such as `"30s"`.
+    /// A time that something takes, such as `"30s"`.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.duration_of_at_least(key, SHORTEST)
+    }
+
+    /// A time of at least `least`.
+    pub(super) fn duration_of_at_least(
+        &mut self,
+        key: &'static str,
+        least: Duration,
+    ) -> Option<Duration> {
         let span = self.value(key)?.span();
         let duration = self.duration_or_zero(key)?;
-        if duration.is_zero() {
-            self.reading
-                .mistake(span, format!("{key} is zero"), format!("{key} = \"30s\""));
+        if duration < least {
+            let least = humantime::format_duration(least);
+            let what = format!("{key} is shorter than {least}");
+            self.reading.mistake(span, what, format!("{key} = \"30s\""));
             return None;
         }
         Some(duration)
@@ -136,13 +131,16 @@ impl<'a> Table<'a> {
     /// A time, such as `"30s"` or `"0s"`.
     pub(super) fn duration_or_zero(&mut self, key: &'static str) -> Option<Duration> {
         let value = self.value(key)?;
-        self.reading.show(value.span());
         let hint = "a number and a unit in quotes: \"500ms\", \"30s\", \"5m\" or \"1h\"";
         let Some(text) = value.get_ref().as_str() else {
             self.mismatch(value, "a time", hint.to_owned());
             return None;
         };
-        match humantime::parse_duration(text) {
+        let parsed = humantime::parse_duration(text);
+        if parsed.is_ok() {
+            self.reading.show(value.span());
+        }
+        match parsed {
             // A day is far beyond any sensible time-out, and far below what overflows a clock.
             Ok(duration) if duration <= LONGEST => Some(duration),
             Ok(_) => {
@@ -160,13 +158,14 @@ impl<'a> Table<'a> {
     /// A number of bytes, such as `"64KiB"` or `65536`.
     pub(super) fn size(&mut self, key: &'static str) -> Option<Spanned<u64>> {
         let value = self.value(key)?;
-        self.reading.show(value.span());
         let bytes = match value.get_ref() {
             DeValue::Integer(integer) => integer.to_string().parse().ok(),
             DeValue::String(text) => text.parse().ok().map(|bytesize::ByteSize(bytes)| bytes),
             _ => None,
         };
-        if bytes.is_none() {
+        if bytes.is_some() {
+            self.reading.show(value.span());
+        } else {
             let hint = format!("{key} = \"64KiB\", \"10MB\", or a number of bytes");
             self.reading.mistake(value.span(), "not a size", hint);
         }
@@ -316,8 +315,10 @@ impl<'a> Table<'a> {
             self.mismatch(value, "a number", hint);
             return None;
         };
-        self.reading.show(value.span());
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
+        if number.is_some() {
+            self.reading.show(value.span());
+        }
         let number = number.filter(|number| *number >= least);
         if number.is_none() {
             let what = format!("not a whole number from {least} to {}", u32::MAX);
@@ -344,18 +345,30 @@ pub(super) fn suggest<'n>(
     known: impl Iterator<Item = &'n str> + Clone,
     all: &str,
 ) -> String {
-    let distance = |name: &str| strsim::osa_distance(&written.to_ascii_lowercase(), name);
-    let near = known.clone().min_by_key(|name| distance(name));
-    match near.filter(|name| distance(name) <= (name.len() / 3).max(1)) {
+    match nearest(written, known.clone()) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("{all} {}", known.collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// The one of `known` that was probably meant: so near that the rest is a slip and no secret.
+pub(super) fn nearest<'n>(written: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let written = written.to_ascii_lowercase();
+    let near = known.map(|name| (strsim::osa_distance(&written, name), name));
+    let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (name.len() / 3).clamp(1, MOST_SLIPS)).then_some(name)
 }
 
 fn is_name(name: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     (1..=64).contains(&name.len()) && name.bytes().all(is_part)
 }
+
+/// Letters that differ from the word that was meant.
+const MOST_SLIPS: usize = 3;
+
+/// A time below it is a slip of the unit.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 

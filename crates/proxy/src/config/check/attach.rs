@@ -7,11 +7,11 @@ use toml::{
     de::{DeArray, DeValue},
 };
 
-use super::{Declared, credential::Credential, header, resolve, trust::is_same_server};
+use super::{Declared, credential::Credential, header, location, resolve};
 use crate::config::{
-    Attachment, Place, Upstream,
+    Attachment, Place,
     preset::Preset,
-    reading::{Reading, Span, Wrong},
+    reading::{Reading, Span},
     wire::Table,
 };
 
@@ -37,6 +37,7 @@ pub(super) fn attachments(
             let credential = resolve(reading, credentials, &name, "credential")?;
             let kind = &credentials[credential].built.as_ref()?.settings.kind;
             let place = usual_place(kind, preset);
+            refuse_kubernetes_token_in_url(reading, kind, &place, name.span())?;
             vec![Written {
                 attachment: Attachment { credential, place },
                 span: name.span(),
@@ -98,13 +99,14 @@ fn attachment(
     let header = table.text("header");
     let scheme = table.text("scheme");
     let query = table.text("query");
+    let place_span = query.as_ref().map_or_else(|| span.clone(), Spanned::span);
     table.done();
     let credential = credential?;
     let kind = &credentials[credential].built.as_ref()?.settings.kind;
 
     let place = match (header, scheme, query) {
         (None, None, None) => usual_place(kind, preset),
-        (None, None, Some(query)) => query_place(reading, kind, query)?,
+        (None, None, Some(query)) => query_place(reading, query)?,
         (_, _, Some(query)) => {
             reading.mistake(
                 query.span(),
@@ -115,6 +117,7 @@ fn attachment(
         }
         (header, scheme, None) => header_place(reading, kind, header.as_ref(), scheme)?,
     };
+    refuse_kubernetes_token_in_url(reading, kind, &place, place_span)?;
     Some(Written {
         attachment: Attachment { credential, place },
         span,
@@ -131,24 +134,38 @@ fn usual_place(kind: &Kind, preset: Option<Preset>) -> Place {
         })
 }
 
-fn query_place(reading: &Reading<'_>, kind: &Kind, query: Spanned<String>) -> Option<Place> {
+fn query_place(reading: &Reading<'_>, query: Spanned<String>) -> Option<Place> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let wrong = if matches!(kind, Kind::ServiceAccount { .. }) {
-        Wrong::new(
-            "a Kubernetes token never goes into a URL",
-            "leave out query: it goes into the header Authorization",
-        )
-    } else if query.get_ref().is_empty() || !query.get_ref().bytes().all(is_plain) {
-        Wrong::new(
+    if query.get_ref().is_empty() || !query.get_ref().bytes().all(is_plain) {
+        reading.mistake(
+            query.span(),
             "not the name of a query parameter",
             "letters, digits, `_`, `-` and `.`",
-        )
-    } else {
-        return Some(Place::Query {
-            name: query.into_inner(),
-        });
+        );
+        return None;
+    }
+    Some(Place::Query {
+        name: query.into_inner(),
+    })
+}
+
+/// URLs end in logs, and the API server of the cluster takes this token too. `None` is a mistake.
+fn refuse_kubernetes_token_in_url(
+    reading: &Reading<'_>,
+    kind: &Kind,
+    place: &Place,
+    span: Span,
+) -> Option<()> {
+    let hint = match (place, kind) {
+        (Place::Query { .. }, Kind::ServiceAccount { .. }) => {
+            "leave out query: it goes into the header Authorization"
+        }
+        (Place::Query { .. }, Kind::Token { value }) if location::is_of_kubernetes(value) => {
+            "make the credential a [credential.NAME.service_account]: it goes into the header Authorization"
+        }
+        _ => return Some(()),
     };
-    reading.wrong(query.span(), wrong);
+    reading.mistake(span, "a Kubernetes token never goes into a URL", hint);
     None
 }
 
@@ -202,63 +219,6 @@ fn refuse_two_at_one_place(reading: &Reading<'_>, written: &[Written]) {
                 one.span.clone(),
                 "two credentials at one place",
                 "give this one another header or query parameter",
-            );
-        }
-    }
-}
-
-/// A use of a credential by a route: for the rule that it goes to one server only.
-pub(super) struct Use {
-    pub(super) credential: usize,
-    pub(super) upstream: usize,
-    pub(super) span: Span,
-}
-
-/// A credential goes only to the server it was configured for; where none was, to the first that a route names.
-pub(super) fn refuse_strangers(
-    reading: &Reading<'_>,
-    uses: &[Use],
-    credentials: &[Declared<Credential>],
-    upstreams: &[Declared<Upstream>],
-) {
-    for (index, one) in uses.iter().enumerate() {
-        let (Some(credential), Some(upstream)) = (
-            &credentials[one.credential].built,
-            &upstreams[one.upstream].built,
-        ) else {
-            continue;
-        };
-        let name = &credentials[one.credential].name;
-        let stranger = &upstream.name;
-        if let Some(home) = &credential.home {
-            if !is_same_server(home, &upstream.origin) {
-                reading.mistake(
-                    one.span.clone(),
-                    format!("credential `{name}` is not for the server of upstream `{stranger}`"),
-                    format!(
-                        "a credential goes to one server only: if that is this one, write \
-                         upstream = \"{stranger}\" in [credential.{name}.{}]; if not, name another credential",
-                        credential.settings.kind.name()
-                    ),
-                );
-            }
-            continue;
-        }
-        let first = uses[..index]
-            .iter()
-            .find(|other| other.credential == one.credential);
-        let first = first.and_then(|first| upstreams[first.upstream].built.as_ref());
-        if let Some(first) = first
-            && !is_same_server(&first.origin, &upstream.origin)
-        {
-            reading.mistake(
-                one.span.clone(),
-                format!("credential `{name}` would go to two servers"),
-                format!(
-                    "another route attaches it for upstream `{}`, this one for `{stranger}`: \
-                     write two [credential.…] tables, one for each",
-                    first.name
-                ),
             );
         }
     }

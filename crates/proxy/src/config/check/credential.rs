@@ -8,8 +8,10 @@ use token_source::{
 };
 
 use super::{
-    Declared, location, resolve,
-    upstream::{Keys, origin},
+    Declared,
+    home::{Home, home, login_server},
+    location,
+    upstream::{Keys, origin, refuse_needless_plain_http},
 };
 use crate::config::{
     Upstream, defaults,
@@ -17,7 +19,7 @@ use crate::config::{
     wire::{Named, Table, suggest},
 };
 
-/// A credential and the one server that it may go to.
+/// A credential and the one place that it may go to.
 pub(super) struct Credential {
     pub(super) settings: Settings,
     /// `None`: the operator did not say; the routes that attach it must agree.
@@ -106,9 +108,9 @@ fn build(
     default_poll: Duration,
 ) -> Option<Credential> {
     let place = format!("credential.{name}.{kind}");
-    let lifetime = table.duration("lifetime");
+    let lifetime = lifetime(&mut table, kind);
     let wait_for_token = table.duration_or_zero("wait_for_token");
-    let poll = table.duration("poll").unwrap_or(default_poll);
+    let poll = poll(&mut table).unwrap_or(default_poll);
     let home = match kind {
         "cp4d" | "cp4d_iam" | "cp4d_ldap" => login_server(&mut table, upstreams, kind, &place),
         _ => home(&mut table, upstreams),
@@ -140,93 +142,30 @@ fn build(
     })
 }
 
-/// Where a credential is obtained and where it may go.
-struct Home {
-    login: Option<Origin>,
-    may_go_to: Option<Origin>,
+/// How long a token is good that does not tell it.
+fn lifetime(table: &mut Table<'_>, kind: &str) -> Option<Duration> {
+    if matches!(kind, "zen_api_key" | "basic") {
+        table.refuse(&["lifetime"], |_| {
+            Wrong::new(
+                format!("lifetime has no meaning for {kind}"),
+                "leave it out: the value is good until it changes",
+            )
+        });
+        return None;
+    }
+    table.duration_of_at_least("lifetime", SHORTEST_LIFETIME)
 }
 
-/// The server that an exchange talks to: `url`, else the `upstream` that the token is for.
-fn login_server(
-    table: &mut Table<'_>,
-    upstreams: &[Declared<Upstream>],
-    kind: &str,
-    place: &str,
-) -> Option<Home> {
-    let has_url = table.key("url").is_some();
-    let is_named = table.key("upstream").is_some();
-    let upstream = home(table, upstreams);
-    if has_url {
-        let mut login = origin(
-            table,
-            &Keys {
-                url: "url",
-                tls: "tls",
-            },
-            place,
-        )?;
-        if kind == "cp4d" {
-            strip_authorize(&mut login.base_path);
-        }
-        let may_go_to = if is_named {
-            upstream?.may_go_to
-        } else {
-            Some(login.clone())
-        };
-        return Some(Home {
-            login: Some(login),
-            may_go_to,
-        });
-    }
-    if !is_named {
-        table.missing(
-            format!("{kind} needs to know where to log in"),
-            "upstream = \"NAME\" of an [upstream.NAME] table, or url = \"https://…\"",
-        );
-    }
-    for key in ["tls", "plain_http"] {
-        if let Some(span) = table
-            .key(key)
-            .filter(|_| !table.has("identity_url") || key == "tls")
-        {
-            table.reading.mistake(
-                span,
-                format!("{key} goes with a url"),
-                "it is taken from the upstream; write it there",
-            );
-        }
-    }
-    let mut login = upstream?.may_go_to?;
-    let may_go_to = Some(login.clone());
-    // The login endpoints are at the root of the server, whatever part of it the upstream is.
-    login.base_path.clear();
-    Some(Home {
-        login: Some(login),
-        may_go_to,
-    })
-}
-
-/// The server that `upstream` names, if it does.
-fn home(table: &mut Table<'_>, upstreams: &[Declared<Upstream>]) -> Option<Home> {
-    if table.key("upstream").is_none() {
-        return Some(Home {
-            login: None,
-            may_go_to: None,
-        });
-    }
-    let name = table.text("upstream")?;
-    let index = resolve(table.reading, upstreams, &name, "upstream")?;
-    let origin = upstreams[index].built.as_ref()?.origin.clone();
-    Some(Home {
-        login: None,
-        may_go_to: Some(origin),
-    })
+/// How often the places of secrets are looked at.
+pub(super) fn poll(table: &mut Table<'_>) -> Option<Duration> {
+    table.duration_of_at_least("poll", SHORTEST_POLL)
 }
 
 fn cp4d(table: &mut Table<'_>, home: Option<&Home>) -> Option<Kind> {
     let username = required_username(table);
     let account_id = optional_text(table, "account_id");
     let proof = proof(table);
+    refuse_needless_waiver(table, home, None);
     Some(Kind::Cp4d {
         origin: home?.login.clone()?,
         username: username?,
@@ -254,6 +193,7 @@ fn cp4d_iam(table: &mut Table<'_>, home: Option<&Home>, place: &str) -> Option<K
         }
         home.and_then(|home| home.login.clone())
     };
+    refuse_needless_waiver(table, home, identity.as_ref());
     Some(Kind::Cp4dIam {
         platform: home?.login.clone()?,
         identity: identity?,
@@ -266,11 +206,27 @@ fn cp4d_iam(table: &mut Table<'_>, home: Option<&Home>, place: &str) -> Option<K
 fn cp4d_ldap(table: &mut Table<'_>, home: Option<&Home>) -> Option<Kind> {
     let username = required_username(table);
     let password = password_only(table, "cp4d_ldap");
+    refuse_needless_waiver(table, home, None);
     Some(Kind::Cp4dLdap {
         origin: home?.login.clone()?,
         username: username?,
         password: password?,
     })
+}
+
+/// `plain_http` waives TLS for the URLs that are written here; an upstream has a waiver of its own.
+fn refuse_needless_waiver(table: &mut Table<'_>, home: Option<&Home>, identity: Option<&Origin>) {
+    let login = home
+        .and_then(|home| home.login.as_ref())
+        .filter(|_| table.has("url"));
+    let identity = identity.filter(|_| table.has("identity_url"));
+    // Where a URL is wrong, nobody knows what it needs.
+    if table.has("url") == login.is_some() && table.has("identity_url") == identity.is_some() {
+        let written: Vec<_> = login.into_iter().chain(identity).collect();
+        if !written.is_empty() {
+            refuse_needless_plain_http(table, &written);
+        }
+    }
 }
 
 fn user_and_secret(table: &mut Table<'_>) -> Option<(Text, Location)> {
@@ -368,16 +324,6 @@ fn service_account(table: &mut Table<'_>) -> Option<Location> {
     Some(Location::File { path, field: None })
 }
 
-/// IBM's SDKs want `AUTH_URL` with the first part of the login path, its pages give all of it, and people write
-/// either.
-fn strip_authorize(base_path: &mut String) {
-    for ending in ["/v1/authorize", "/icp4d-api"] {
-        if let Some(start) = base_path.strip_suffix(ending) {
-            base_path.truncate(start.len());
-        }
-    }
-}
-
 fn all_kinds() -> String {
     format!("the kind one of {}", KINDS.join(", "))
 }
@@ -391,6 +337,11 @@ pub(super) const KINDS: [&str; 7] = [
     "token",
     "service_account",
 ];
+
+/// A shorter one would make a login of every request.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+
+const SHORTEST_POLL: Duration = Duration::from_millis(100);
 
 const LATER_KINDS: [&str; 7] = [
     "iam",

@@ -116,6 +116,7 @@ fn address(table: &mut Table<'_>) -> Option<ListenAddress> {
                     reading.mistake(span, format!("{key} is for unix sockets"), hint);
                 }
             }
+            reading.show(text.span());
             Some(ListenAddress::Tcp(addresses))
         }
         Ok(address::Written::Unix(path)) => {
@@ -140,7 +141,9 @@ fn mode(table: &mut Table<'_>) -> Option<u32> {
     let mode = u32::from_str_radix(text.get_ref(), 8)
         .ok()
         .filter(|mode| *mode <= 0o777);
-    if mode.is_none() {
+    if mode.is_some() {
+        table.reading.show(text.span());
+    } else {
         let hint = "octal digits in quotes, such as \"0660\"";
         table.reading.mistake(text.span(), "not a file mode", hint);
     }
@@ -277,7 +280,17 @@ fn served(table: &mut Table<'_>, routes: &[Declared<CheckedRoute>]) -> Option<Ve
 /// Whether others than this machine may use the listener; a mistake unless that is waived.
 fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, name: &str) -> bool {
     let anyone = table.boolean("anyone").unwrap_or(false);
-    if address.is_none_or(ListenAddress::is_local) {
+    let Some(address) = address else {
+        return false;
+    };
+    if address.is_local() {
+        if anyone && let Some(waiver) = table.key("anyone") {
+            table.reading.mistake(
+                waiver,
+                "anyone has no meaning for an address that only this machine reaches",
+                "leave it out: it would open the listener without a word once the address is changed",
+            );
+        }
         return false;
     }
     if anyone {

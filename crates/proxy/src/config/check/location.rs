@@ -36,7 +36,7 @@ pub(super) fn text(table: &mut Table<'_>, key: &'static str) -> Option<Text> {
     if let DeValue::Table(entries) = value.get_ref() {
         return location(Table::new(table.reading, value.span(), entries)).map(Text::Location);
     }
-    let text = table.hidden_text(key)?;
+    let text = table.text(key)?;
     if text.get_ref().is_empty() || text.get_ref().chars().any(char::is_control) {
         let what = format!("{key} is empty, or has a control character in it");
         table.reading.mistake(
@@ -63,7 +63,7 @@ pub(super) fn file_or_location(table: &mut Table<'_>, key: &'static str) -> Opti
 
 /// The path of a file that should be there.
 pub(super) fn file(table: &mut Table<'_>, key: &'static str) -> Option<PathBuf> {
-    let text = table.hidden_text(key)?;
+    let text = table.text(key)?;
     let path = resolve_noting(table.reading, &text)?;
     warn_unless_readable(table.reading, text.span(), &path);
     Some(path)
@@ -73,9 +73,7 @@ pub(super) fn file(table: &mut Table<'_>, key: &'static str) -> Option<PathBuf> 
 pub(super) fn resolve_noting(reading: &Reading<'_>, text: &Spanned<String>) -> Option<PathBuf> {
     match resolve(text.get_ref(), reading.folder, reading.environment) {
         Ok(path) => {
-            if is_surely_a_path(&path, reading.folder) {
-                reading.show(text.span());
-            }
+            show_what_is_there(reading, text);
             Some(path)
         }
         Err(wrong) => {
@@ -83,6 +81,27 @@ pub(super) fn resolve_noting(reading: &Reading<'_>, text: &Spanned<String>) -> O
             None
         }
     }
+}
+
+/// Whether a secret is read from where Kubernetes puts the tokens of a pod.
+pub(super) fn is_of_kubernetes(location: &Location) -> bool {
+    let Location::File { path, .. } = location else {
+        return false;
+    };
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            _ => plain.push(part),
+        }
+    }
+    // Most systems have /var/run as a link to /run.
+    ["/var/run", "/run"]
+        .iter()
+        .any(|run| plain.starts_with(Path::new(run).join("secrets/kubernetes.io")))
 }
 
 /// What is amiss with a file that something will read later, if anything is.
@@ -155,7 +174,7 @@ fn location(mut table: Table<'_>) -> Option<Location> {
 }
 
 fn environment_variable(table: &mut Table<'_>) -> Option<String> {
-    let name = table.hidden_text("env")?;
+    let name = table.text("env")?;
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if name.get_ref().is_empty() || !name.get_ref().bytes().all(is_name) {
         table.reading.mistake(
@@ -178,7 +197,7 @@ fn environment_variable(table: &mut Table<'_>) -> Option<String> {
 }
 
 fn systemd_credential(table: &mut Table<'_>) -> Option<String> {
-    let name = table.hidden_text("systemd")?;
+    let name = table.text("systemd")?;
     let reading = table.reading;
     if name.get_ref().is_empty() || name.get_ref().contains(['/', '\0']) || *name.get_ref() == ".."
     {
@@ -201,7 +220,7 @@ fn systemd_credential(table: &mut Table<'_>) -> Option<String> {
 }
 
 fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
-    let words = table.hidden_texts("command")?;
+    let words = table.texts("command")?;
     if words
         .first()
         .is_none_or(|program| program.get_ref().is_empty())
@@ -242,17 +261,26 @@ fn resolve(text: &str, folder: &Path, environment: &Environment) -> Result<PathB
     Ok(folder.join(text))
 }
 
-/// Whether the path leads through a directory that exists, besides the root and the folder that all relative paths
-/// are in: a secret that was written in place of its file does not.
-fn is_surely_a_path(path: &Path, folder: &Path) -> bool {
-    path.exists()
-        || path.ancestors().skip(1).any(|above| {
-            above
-                .components()
-                .any(|part| matches!(part, Component::Normal(_)))
-                && !folder.starts_with(above)
-                && above.is_dir()
-        })
+/// Shows the part of a path that is there: a secret that was written in place of its file is not, and an operator
+/// sees which part is missing.
+fn show_what_is_there(reading: &Reading<'_>, text: &Spanned<String>) {
+    let is_there = |part: &str| {
+        resolve(part, reading.folder, reading.environment).is_ok_and(|path| path.exists())
+    };
+    let span = text.span();
+    let text = text.get_ref();
+    if is_there(text) {
+        reading.show(span);
+        return;
+    }
+    // With an escape in it, the text in the file is another one.
+    let is_as_written = span.len() == text.len() + 2;
+    let mut folders = text.rmatch_indices('/').map(|(end, _)| end);
+    if let Some(end) = folders.find(|end| *end > 0 && is_there(&text[..*end]))
+        && is_as_written
+    {
+        reading.show(span.start..span.start + 1 + end + 1);
+    }
 }
 
 fn forms(key: &str) -> String {

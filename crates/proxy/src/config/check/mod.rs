@@ -7,6 +7,7 @@ mod address;
 mod attach;
 mod credential;
 mod header;
+mod home;
 mod listener;
 mod location;
 mod path;
@@ -37,7 +38,7 @@ pub(super) use self::{
 pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
     let reading = root.reading;
     let workers = root.number("workers", 1);
-    let poll = root.duration("poll").unwrap_or(defaults::POLL);
+    let poll = credential::poll(&mut root).unwrap_or(defaults::POLL);
     let state_dir = root.text("state_dir");
     let state_dir = state_dir.and_then(|path| location::resolve_noting(reading, &path));
     let drain_delay = root
@@ -107,11 +108,12 @@ fn resolve<T>(
     let found = declared
         .iter()
         .position(|one| *one.name == **reference.get_ref());
+    let names = declared.iter().map(|one| &*one.name);
+    reading.show_if_near(reference, names.clone());
     if found.is_none() {
         let hint = if declared.is_empty() {
             format!("there is no [{kind}.…] table at all")
         } else {
-            let names = declared.iter().map(|one| &*one.name);
             suggest(reference.get_ref(), names, &format!("the {kind}s are"))
         };
         reading.mistake(
@@ -173,7 +175,10 @@ fn admin(table: Option<Table<'_>>, reading: &Reading<'_>) -> WrittenAdmin {
     let mut read = |key, parse: fn(&str) -> Result<std::net::SocketAddr, Wrong>| {
         let text = table.text(key)?;
         match parse(text.get_ref()) {
-            Ok(address) => Some(Spanned::new(text.span(), address)),
+            Ok(address) => {
+                reading.show(text.span());
+                Some(Spanned::new(text.span(), address))
+            }
             Err(wrong) => {
                 reading.wrong(text.span(), wrong);
                 None

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use toml::Spanned;
 
 use super::{
-    Declared, attach, clean_segments, credential::Credential, header, pattern, resolve, trust,
+    Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve, trust,
 };
 use crate::config::{
     Forwarded, Pattern, Place, Route, TokenEndpoints, Upstream,
@@ -38,7 +38,7 @@ pub(super) fn routes(
         return Vec::new();
     };
     let mut uses = Vec::new();
-    let routes = tables
+    let routes: Vec<_> = tables
         .into_iter()
         .map(|Named { name, table }| Declared {
             name: name.clone(),
@@ -46,7 +46,10 @@ pub(super) fn routes(
             built: route(name, table, upstreams, credentials, &mut uses),
         })
         .collect();
-    attach::refuse_strangers(reading, &uses, credentials, upstreams);
+    home::refuse_strangers(reading, &uses, credentials, upstreams);
+    if routes.iter().all(|route| route.built.is_some()) {
+        warn_of_idle_credentials(reading, &uses, credentials);
+    }
     routes
 }
 
@@ -55,7 +58,7 @@ fn route(
     mut table: Table<'_>,
     upstreams: &[Declared<Upstream>],
     credentials: &[Declared<Credential>],
-    uses: &mut Vec<attach::Use>,
+    uses: &mut Vec<home::Use>,
 ) -> Option<CheckedRoute> {
     let place = format!("route.{name}");
     let path = path(&mut table);
@@ -79,7 +82,7 @@ fn route(
     table.done();
 
     if let (Some(upstream), Some(written)) = (upstream, &written) {
-        uses.extend(written.iter().map(|one| attach::Use {
+        uses.extend(written.iter().map(|one| home::Use {
             credential: one.attachment.credential,
             upstream,
             span: one.span.clone(),
@@ -249,6 +252,10 @@ fn set_headers(
             refuse_credential(reading, key.span());
             continue;
         }
+        if header::is_credential(value.get_ref()) {
+            refuse_credential(reading, value.span());
+            continue;
+        }
         let name = match header::header_name(key.get_ref()) {
             Ok(name) => name,
             Err(wrong) => {
@@ -288,6 +295,8 @@ fn default_query(table: &mut Table<'_>, attached: &[attach::Written]) -> Vec<(St
         });
         if header::names_a_credential(name.get_ref()) {
             refuse_credential(reading, name.span());
+        } else if header::is_credential(value.get_ref()) {
+            refuse_credential(reading, value.span());
         } else if is_attached {
             let hint = "leave it out here";
             reading.mistake(name.span(), "this parameter is attached already", hint);
@@ -300,6 +309,23 @@ fn default_query(table: &mut Table<'_>, attached: &[attach::Written]) -> Vec<(St
         }
     }
     pairs
+}
+
+fn warn_of_idle_credentials(
+    reading: &Reading<'_>,
+    uses: &[home::Use],
+    credentials: &[Declared<Credential>],
+) {
+    for (index, credential) in credentials.iter().enumerate() {
+        if uses.iter().all(|one| one.credential != index) {
+            let hint = format!(
+                "attach = \"{}\" in a route, or leave the table out: it is obtained and renewed for nothing",
+                credential.name
+            );
+            let what = "no route attaches this credential";
+            reading.warning(credential.span.clone(), what, hint);
+        }
+    }
 }
 
 fn refuse_credential(reading: &Reading<'_>, span: Span) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::pki_types::ServerName;
 use token_source::{
     Trust,
     tls::{Identity, Roots},
@@ -88,7 +89,7 @@ fn server_name(table: &mut Table<'_>) -> Option<Option<String>> {
     let Some(name) = table.text("server_name") else {
         return table.key("server_name").is_none().then_some(None);
     };
-    if is_host(name.get_ref()) {
+    if ServerName::try_from(name.get_ref().as_str()).is_ok() {
         return Some(Some(name.into_inner()));
     }
     let wrong = Wrong::new(
@@ -143,11 +144,6 @@ pub(super) fn trust_or_default(
         Some(tls) => trust(tls, place),
         None => table.key(key).is_none().then(Trust::default),
     }
-}
-
-/// Whether the two are the same server: scheme, host and port.
-pub(super) fn is_same_server(one: &token_source::Origin, other: &token_source::Origin) -> bool {
-    (one.tls, &one.host, one.port) == (other.tls, &other.host, other.port)
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
         },
         &place,
     );
+    if let Some(origin) = &origin {
+        refuse_needless_plain_http(&mut table, &[origin]);
+    }
     let mut timeout = |key, default| table.duration(key).unwrap_or(default);
     let connect_timeout = timeout("connect_timeout", defaults::CONNECT_TIMEOUT);
     let first_byte_timeout = timeout("first_byte_timeout", defaults::FIRST_BYTE_TIMEOUT);
@@ -64,7 +67,7 @@ pub(crate) struct Keys {
 pub(crate) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<Origin> {
     let trust = trust::trust_or_default(table, keys.tls, place);
     let plain_http = table.boolean("plain_http").unwrap_or(false);
-    let url = table.hidden_text(keys.url)?;
+    let url = table.text(keys.url)?;
     let origin = match Origin::parse(url.get_ref(), Arc::new(trust.clone().unwrap_or_default())) {
         Ok(origin) => origin,
         Err(error) => {
@@ -72,8 +75,10 @@ pub(crate) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<
             return None;
         }
     };
-    // No user and no query in it: it holds no secret.
-    table.reading.show(url.span());
+    // No user, no query and no path: a name that everybody may know.
+    if origin.base_path.is_empty() {
+        table.reading.show(url.span());
+    }
     refuse_careless_plain_http(table, &origin, url.span(), plain_http, keys);
     if !origin.tls {
         table.reading.waive("plain_http", place.to_owned());
@@ -118,15 +123,21 @@ fn refuse_careless_plain_http(
             format!("leave it out, or write https:// in {}", keys.url),
         );
     }
-    let serves_another = keys.url != "url" || table.has("identity_url");
-    if origin.tls
-        && plain_http
-        && !serves_another
+}
+
+/// `plain_http = true` where none of the URLs of the table is `http://`.
+pub(super) fn refuse_needless_plain_http(table: &mut Table<'_>, origins: &[&Origin]) {
+    if table.boolean("plain_http") == Some(true)
+        && origins.iter().all(|origin| origin.tls)
         && let Some(waiver) = table.key("plain_http")
     {
+        let what = match origins {
+            [_] => "plain_http waives TLS, and the url is https://",
+            _ => "plain_http waives TLS, and no url here is http://",
+        };
         table.reading.mistake(
             waiver,
-            "plain_http waives TLS, and the url is https://",
+            what,
             "leave it out: a waiver that is not needed would hide a mistake later",
         );
     }

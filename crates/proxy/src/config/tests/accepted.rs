@@ -211,3 +211,54 @@ upstream = "u"
         (10, "no listener serves this route")
     );
 }
+
+#[test]
+fn a_credential_that_no_route_attaches_is_a_warning() {
+    let text = "[credential.idle.token]\nvalue = { file = \"/\" }\n";
+    let warnings = load(&with(text)).unwrap().warnings;
+    let told: Vec<_> = warnings
+        .iter()
+        .map(|warning| (line_of(warning), warning.what.as_str()))
+        .collect();
+    assert!(
+        told.contains(&(1, "no route attaches this credential")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_credential_goes_to_other_parts_of_its_server() {
+    let text = r#"
+[upstream.below]
+url = "https://cpd.example.com/ml"
+[upstream.twin]
+url = "https://cpd.example.com"
+[credential.free.token]
+value = { env = "T" }
+[route.first]
+path = "/f"
+upstream = "base"
+attach = [{ credential = "base" }, { credential = "free", header = "T" }]
+[route.below]
+path = "/b"
+upstream = "below"
+attach = [{ credential = "base" }, { credential = "free", header = "T" }]
+[route.twin]
+path = "/t"
+upstream = "twin"
+attach = "base"
+"#;
+    load(&with(text)).unwrap();
+}
+
+#[test]
+fn what_only_resembles_a_credential_may_be_set() {
+    let text = r#"
+[route.new]
+path = "/"
+upstream = "base"
+set_headers = { AuthInstanceId = "crn:v1", LhInstanceId = "17", X-IBM-Project-ID = "7e0e", X-Author = "eyJ.x" }
+default_query = { version = "2025-02-01", keyword = "a" }
+"#;
+    load(&with(text)).unwrap();
+}

@@ -67,7 +67,7 @@ fn the_example_has_every_key_of_the_reference() {
 }
 
 /// The example without the `#` that puts a key out of force.
-fn all_keys_of_example() -> String {
+pub(super) fn all_keys_of_example() -> String {
     let is_key = |line: &str| {
         line.strip_prefix('#')
             .is_some_and(|l| l.starts_with(|c: char| c.is_ascii_lowercase()))

@@ -54,7 +54,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         error: not a time
          --> proxy.toml:3:17
           |
-        3 | drain_timeout = "30 parsecs"
+        3 | drain_timeout = "**********"
           |                 ^^^^^^^^^^^^
           |
           = help: a number and a unit in quotes: "500ms", "30s", "5m" or "1h"
@@ -62,7 +62,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         error: the address before the port is missing
          --> proxy.toml:6:11
           |
-        6 | address = ":8080"
+        6 | address = "*****"
           |           ^^^^^^^
           |
           = help: "127.0.0.1:PORT" is for this machine only, "0.0.0.0:PORT" for the network
@@ -182,7 +182,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         error: empty segment in the path
           --> proxy.toml:29:8
            |
-        29 | path = "/ml//v1"
+        29 | path = "*******"
            |        ^^^^^^^^^
            |
            = help: write one slash instead of several

@@ -1,11 +1,17 @@
 //! A secret that was written into the file by mistake is never repeated.
 
-use proptest::prelude::*;
+use std::sync::Arc;
 
-use super::{load, with};
+use proptest::prelude::*;
+use token_source::Origin;
+
+use super::{documents::all_keys_of_example, load, with};
 use crate::config::{
     Report,
+    check::check,
+    reading::Reading,
     report::{Mistake, Severity},
+    wire::Table,
 };
 
 const CANARY: &str = "CANARY7secret7value";
@@ -106,6 +112,124 @@ fn a_secret_elsewhere_is_not_repeated() {
         let outcome = load(&text);
         assert!(outcome.is_err(), "{text}");
         assert_silent(&text, &outcome);
+    }
+}
+
+#[test]
+fn a_secret_where_none_is_expected_is_not_repeated() {
+    for table in [
+        "[route.new]\nupstream = \"base\"\npath = \"/x?token=$\"",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nhost = \"$:\"",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nallow = [\"GET /x?token=$\"]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nallow = [\"GET /$\", \"get /\"]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = \"$\"",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = [{ credential = \"$\" }]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = [{ credential = \"base\", scheme = \"Bearer $\" }]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = [{ credential = \"base\", scheme = \"$\", header = \" \" }]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = [{ credential = \"base\", header = \"Authorization: Bearer $\" }]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nattach = [{ credential = \"base\", query = \"token=$\" }]",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\npreset = \"watsonx$\"",
+        "[route.new]\nupstream = \"base\"\npath = \"/\"\nmax_body = \"$\"",
+        "[route.new]\nupstream = \"$\"\npath = \"/\"",
+        "[upstream.new]\nurl = \"http://host/$\"",
+        "[upstream.new]\nurl = \"https://host\"\ntls = { server_name = \"$:\" }",
+        "[upstream.new]\nurl = \"https://host\"\ntls = { pin = [\"sha256:$\"] }",
+        "[upstream.new]\nurl = \"https://host\"\nconnect_timeout = \"$\"",
+        "[credential.new.token]\nvalue = { env = \"A\", field = \"$\" }",
+        "[credential.new.token]\nvalue = { file = \"/usr/$\", env = \"A\" }",
+        "[listener.new]\naddress = \"$\"",
+        "[listener.new]\naddress = \"unix:/a\"\nmode = \"$\"",
+        "[listener.new]\naddress = \"127.0.0.1:1\"\nhosts = [\"$:\"]",
+        "[listener.new]\naddress = \"127.0.0.1:1\"\norigins = [\"$\"]",
+        "[listener.new]\naddress = \"127.0.0.1:1\"\nroutes = [\"$\"]",
+        "admin = { address = \"http://u:$@h\" }",
+        "admin = { probes = \"$\" }",
+        "log = { level = \"$\" }",
+        "log = { format = \"$\" }",
+        "poll = \"$\"",
+    ] {
+        let text = with(&table.replace('$', CANARY));
+        let outcome = load(&text);
+        assert!(outcome.is_err(), "{text}");
+        assert_silent(&text, &outcome);
+    }
+}
+
+#[test]
+fn a_secret_near_a_long_name_is_not_taken_for_a_slip() {
+    let name = "n".repeat(64);
+    let text = with(&format!(
+        "[upstream.{name}]\nurl = \"https://a\"\n\
+         [route.new]\npath = \"/\"\nupstream = \"{name}{CANARY}\"\n"
+    ));
+    assert_silent(&text, &load(&text));
+}
+
+#[test]
+fn a_secret_at_any_string_of_the_example_is_not_repeated() {
+    let example = all_keys_of_example();
+    let root = toml::de::DeTable::parse(&example).unwrap();
+    let mut strings = Vec::new();
+    strings_of_table(root.get_ref(), &mut strings);
+    assert!(strings.len() > 90, "{}", strings.len());
+    for (key, span) in strings {
+        let written = &example[span.start + 1..span.end - 1];
+        for secret in [
+            CANARY.to_owned(),
+            format!("{written}{CANARY}"),
+            format!("{CANARY}{written}"),
+            format!("{written} {CANARY}"),
+            format!("{written}?token={CANARY}"),
+        ] {
+            // The name of a host is public.
+            let is_url = matches!(key, "url" | "identity_url");
+            if is_url && Origin::parse(&secret, Arc::default()).is_ok() {
+                continue;
+            }
+            let mut text = example.clone();
+            text.replace_range(span.start + 1..span.end - 1, &secret);
+            let told = told_of_the_canary(&text);
+            assert!(!told.contains(CANARY), "{key} = \"{secret}\"\n{told}");
+        }
+    }
+}
+
+/// The report of a file, with one more mistake in the line of the canary: it is shown whatever the rules say of it.
+fn told_of_the_canary(text: &str) -> String {
+    let environment = super::nothing();
+    let folder = std::path::Path::new("/etc/watsonx-auth-proxy");
+    let reading = Reading::new("proxy.toml", text, folder, &environment);
+    let root = reading.parse().unwrap();
+    let _ = check(Table::new(&reading, 0..0, &root));
+    let canary = text.find(CANARY).unwrap();
+    let line = text[..canary].rfind('\n').map_or(0, |newline| newline + 1);
+    reading.mistake(line..line, "what", "hint");
+    let (_, mistakes) = reading.finish();
+    format!("{mistakes:?}")
+}
+
+/// Each string of a table, with the key that it belongs to.
+fn strings_of_table<'t>(
+    table: &'t toml::de::DeTable<'_>,
+    strings: &mut Vec<(&'t str, std::ops::Range<usize>)>,
+) {
+    for (key, value) in table {
+        strings_of_value(key.get_ref(), value, strings);
+    }
+}
+
+fn strings_of_value<'t>(
+    key: &'t str,
+    value: &'t toml::Spanned<toml::de::DeValue<'_>>,
+    strings: &mut Vec<(&'t str, std::ops::Range<usize>)>,
+) {
+    match value.get_ref() {
+        toml::de::DeValue::String(_) => strings.push((key, value.span())),
+        toml::de::DeValue::Table(table) => strings_of_table(table, strings),
+        toml::de::DeValue::Array(list) => list
+            .iter()
+            .for_each(|value| strings_of_value(key, value, strings)),
+        _ => {}
     }
 }
 
