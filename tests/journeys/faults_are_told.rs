@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpListener,
     thread,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::{self, Answer, pause},
-    proxy::{Proxy, World},
+    proxy::World,
     scripted::{in_front_of, scripted},
 };
 

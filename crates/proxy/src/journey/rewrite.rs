@@ -299,6 +299,7 @@ mod tests {
             remote: "10.1.1.1:5".parse().unwrap(),
             local: "10.1.1.2:80".parse().unwrap(),
         };
+        check_framing(&head)?;
         rewrite.headers(&mut head, &peer, "localhost", false)?;
         let lines = head
             .headers
