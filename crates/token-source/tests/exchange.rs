@@ -435,7 +435,7 @@ async fn a_missing_secret_contacts_nobody() {
     assert!(server.requests().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_secret_written_in_place_of_its_place_is_not_told() {
     const SLIP: &str = "c4naryDEF0123456789";
     let cases = [

@@ -335,7 +335,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_secret_in_place_of_its_place_is_not_described() {
         const SLIP: &str = "c4naryDEF0123456789";
         let directory = tempfile::tempdir().unwrap();
