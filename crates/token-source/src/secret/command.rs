@@ -95,6 +95,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(100);
 
 #[cfg(all(test, unix))]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn shell(script: &str, argument: &str) -> Vec<String> {
@@ -113,17 +115,19 @@ mod tests {
         .unwrap();
         let arguments = shell(r#"sleep 600 > "$0" & wait"#, pipe.to_str().unwrap());
         let given_up = tokio::spawn(async move { run(&arguments).await.is_ok() });
-        // Opens when the grandchild has opened its end, and ends when that is gone.
-        let (opened, is_open) = tokio::sync::oneshot::channel();
-        let reader = tokio::task::spawn_blocking(move || {
+        // Opens when the grandchild has opened its end, and ends when that is gone. Not a thread of the runtime,
+        // which would be waited for.
+        let (opened, is_open) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        std::thread::spawn(move || {
             let mut pipe = std::fs::File::open(pipe).unwrap();
             opened.send(()).unwrap();
-            io::Read::read_to_end(&mut pipe, &mut Vec::new())
+            let _ = ended.send(io::Read::read_to_end(&mut pipe, &mut Vec::new()).unwrap());
         });
         is_open.await.unwrap();
         given_up.abort();
-        let end = time::timeout(Duration::from_secs(60), reader).await;
-        assert_eq!(end.expect("the grandchild lives").unwrap().unwrap(), 0);
+        let end = time::timeout(Duration::from_secs(60), end).await;
+        assert_eq!(end.expect("the grandchild is gone").unwrap(), 0);
     }
 
     #[tokio::test]
