@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use crate::{
-    connect::Origin,
-    secret::{Location, SecretError},
-};
+use crate::{connect::Origin, secret::Location};
 
 /// A named credential as the operator configured it; one that exists is right.
 #[derive(Debug, Clone)]
@@ -128,50 +125,60 @@ impl Kind {
         }
     }
 
-    /// Every place that a value of this kind is read from.
-    pub fn places(&self) -> Vec<&Location> {
-        let (texts, secret): (Vec<&Text>, &Location) = match self {
+    /// Every place that a value of this kind is read from, each under its key in the configuration.
+    pub fn places(&self) -> Vec<(&'static str, &Location)> {
+        let (texts, secret): (Vec<_>, _) = match self {
             Self::Cp4d {
                 username,
-                proof: Proof::ApiKey(secret) | Proof::Password(secret),
+                proof,
                 account_id,
                 ..
-            } => ([username].into_iter().chain(account_id).collect(), secret),
+            } => (
+                vec![
+                    (USERNAME, Some(username)),
+                    (ACCOUNT_ID, account_id.as_ref()),
+                ],
+                proof.place(),
+            ),
             Self::Cp4dIam {
                 username,
                 password,
                 account_id,
                 ..
-            } => ([username].into_iter().chain(account_id).collect(), password),
+            } => (
+                vec![
+                    (USERNAME, Some(username)),
+                    (ACCOUNT_ID, account_id.as_ref()),
+                ],
+                (PASSWORD, password),
+            ),
             Self::Cp4dLdap {
-                username,
-                password: secret,
-                ..
+                username, password, ..
+            } => (vec![(USERNAME, Some(username))], (PASSWORD, password)),
+            Self::ZenApiKey { username, secret } | Self::Basic { username, secret } => {
+                (vec![(USERNAME, Some(username))], (SECRET, secret))
             }
-            | Self::ZenApiKey { username, secret }
-            | Self::Basic { username, secret } => (vec![username], secret),
-            Self::Token { value } | Self::ServiceAccount { value } => (Vec::new(), value),
+            Self::Token { value } | Self::ServiceAccount { value } => (Vec::new(), (VALUE, value)),
         };
         texts
             .into_iter()
-            .filter_map(Text::place)
+            .filter_map(|(key, text)| Some((key, text?.place()?)))
             .chain([secret])
             .collect()
     }
 }
 
-impl Text {
-    /// As written, or as it is read now.
-    ///
-    /// # Errors
-    /// [`SecretError`], where it has to be read and cannot be.
-    pub async fn read(&self) -> Result<SecretString, SecretError> {
+impl Proof {
+    /// Where it is read, under its key in the configuration.
+    pub(crate) fn place(&self) -> (&'static str, &Location) {
         match self {
-            Self::Literal(text) => Ok(text.as_str().into()),
-            Self::Location(place) => place.read().await,
+            Self::ApiKey(place) => (API_KEY, place),
+            Self::Password(place) => (PASSWORD, place),
         }
     }
+}
 
+impl Text {
     /// Where it is read from; `None` where it is written.
     pub fn place(&self) -> Option<&Location> {
         match self {
@@ -181,7 +188,9 @@ impl Text {
     }
 }
 
-/// Counts the values that a credential has had; 0 is "none yet".
+/// Counts the tokens that a credential has had; 0 is "none yet". A new value counts, and the same value with an
+/// earlier end than it had, so that what was built from a token may be kept until its end while the generation stays.
+/// The same value with a later end is the same token: who kept the old end looks again when it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u64);
 
@@ -204,3 +213,12 @@ impl Token {
         self.expires.is_none_or(|end| now < end)
     }
 }
+
+/// Keys of the configuration, to name what is wrong by.
+pub(crate) const USERNAME: &str = "username";
+pub(crate) const ACCOUNT_ID: &str = "account_id";
+pub(crate) const API_KEY: &str = "api_key";
+pub(crate) const PASSWORD: &str = "password";
+pub(crate) const VALUE: &str = "value";
+/// Where the kind does not tell which of the two it is.
+pub(crate) const SECRET: &str = "api_key or password";

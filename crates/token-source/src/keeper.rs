@@ -1,7 +1,7 @@
 //! The one task that owns an exchange: it renews before expiry, notices new secrets, and never gives up.
 
 use std::time::SystemTime;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -25,23 +25,36 @@ use crate::{
 pub struct Keeper {
     cell: Arc<Cell>,
     exchange: Box<dyn Exchange>,
-    /// The places that are looked at every `poll`.
-    watched: Vec<Location>,
-    /// All places are watched: no need to try what cannot be read before it has changed.
+    /// The places that are looked at every `poll`, each under its key in the configuration.
+    watched: Vec<(&'static str, Location)>,
+    /// All places are watched: no need to try what cannot be used before it has changed.
     sees_all: bool,
     poll: Duration,
     fingerprints: Fingerprints,
-    /// What the watched places held before the last attempt.
-    content: Option<u64>,
-    /// Passing failures since the last success.
+    /// What the watched places held at the last look; `None` where they could not be read.
+    seen: Option<u64>,
+    last: Option<Tried>,
+    /// Passing failures, and tokens too short-lived to be of use, since the last good token.
     failures: u32,
     /// Refusals of the present content.
     refusals: u32,
-    /// Why the last attempt failed; told once.
+    /// From when on the token in force is to be replaced.
+    renewal: Instant,
+    /// What is wrong at present; told once.
     complaint: Option<&'static str>,
     /// When a rejection was last acted upon.
     heeded: Option<Instant>,
     random: fastrand::Rng,
+}
+
+/// The last exchange.
+struct Tried {
+    /// What the watched places held before.
+    content: u64,
+    /// Not before then again with the same content, whatever becomes of the files meanwhile.
+    due: Instant,
+    /// What was wrong then.
+    complaint: Option<&'static str>,
 }
 
 impl Keeper {
@@ -56,8 +69,8 @@ impl Keeper {
         let places = settings.kind.places();
         let watched: Vec<_> = places
             .iter()
-            .filter(|place| place.is_watched())
-            .map(|&place| place.clone())
+            .filter(|(_, place)| place.is_watched())
+            .map(|&(part, place)| (part, place.clone()))
             .collect();
         let sees_all = watched.len() == places.len();
         let poll = settings.poll.max(SHORTEST_POLL);
@@ -69,9 +82,11 @@ impl Keeper {
             watched,
             poll,
             fingerprints: Fingerprints::default(),
-            content: None,
+            seen: None,
+            last: None,
             failures: 0,
             refusals: 0,
+            renewal: Instant::now(),
             complaint: None,
             heeded: None,
             random: fastrand::Rng::new(),
@@ -83,18 +98,56 @@ impl Keeper {
     /// way with it.
     pub async fn run(mut self) -> ! {
         loop {
-            // Looked at before it is used: a change in between costs one attempt too many, never one too few.
-            self.has_new_content().await;
-            let outcome = self.exchange.exchange().await;
-            let pause = match outcome {
-                Ok(grant) => self.accept(grant),
-                Err(error) => self.complain(&error),
-            };
-            self.rest(Instant::now() + pause).await;
+            let next_attempt = self.attempt().await;
+            self.rest(next_attempt).await;
         }
     }
 
-    /// Waits until the next attempt is due, by time, by new content, or by rejection.
+    /// Exchanges, unless a look at the secrets shows that it cannot be done or was done already. When to try again.
+    async fn attempt(&mut self) -> Instant {
+        // Looked at before it is used: a change in between costs one exchange too many, never one too few.
+        let look = self.look().await;
+        self.seen = look.as_ref().ok().copied();
+        let content = match look {
+            Ok(content) => content,
+            Err(unreadable) => {
+                // Nobody was asked, so nothing is forgotten of those who were.
+                self.complain(&unreadable, self.poll);
+                return Instant::now() + self.poll;
+            }
+        };
+        match &self.last {
+            Some(last) if last.content != content => {
+                info!(credential = self.cell.name(), "secret changed");
+                self.failures = 0;
+                self.refusals = 0;
+            }
+            Some(last) if Instant::now() < last.due => {
+                let (due, complaint) = (last.due, last.complaint);
+                self.return_to(complaint);
+                return due;
+            }
+            _ => {}
+        }
+        let outcome = self.exchange.exchange().await;
+        let pause = match outcome.and_then(|grant| self.accept(grant)) {
+            Ok(pause) => pause,
+            Err(error) => {
+                let pause = self.pause_after(&error);
+                self.complain(&error, pause);
+                pause
+            }
+        };
+        let due = Instant::now() + pause;
+        self.last = Some(Tried {
+            content,
+            due,
+            complaint: self.complaint,
+        });
+        due
+    }
+
+    /// Waits until the next attempt is due, by time, by a look that shows something else, or by rejection.
     async fn rest(&mut self, next_attempt: Instant) {
         self.cell
             .progress
@@ -105,7 +158,7 @@ impl Keeper {
                 () = time::sleep_until(next_attempt) => break,
                 () = self.cell.rejection.notified() => if self.heeds_rejection() { break },
                 () = time::sleep_until(next_look), if !self.watched.is_empty() => {
-                    if self.has_new_content().await { break }
+                    if self.look().await.ok() != self.seen { break }
                     next_look = Instant::now() + self.poll;
                 }
             }
@@ -115,19 +168,24 @@ impl Keeper {
             .send_modify(|progress| progress.next_attempt = Instant::now());
     }
 
-    /// New content deserves a fresh start, whatever became of the old.
-    async fn has_new_content(&mut self) -> bool {
-        let content = Some(self.fingerprints.of(&self.watched).await);
-        if self.content == content {
-            return false;
+    /// The fingerprint of what the watched places hold now.
+    async fn look(&self) -> Result<u64, ExchangeError> {
+        let mut contents = Vec::with_capacity(self.watched.len());
+        for (part, place) in &self.watched {
+            contents.push(exchange::read(part, place).await?);
         }
-        if self.content.is_some() {
-            info!(credential = self.cell.name(), "secret changed");
+        Ok(self.fingerprints.of(&contents))
+    }
+
+    /// The secrets are as they were at the last exchange: so is everything else.
+    fn return_to(&mut self, complaint: Option<&'static str>) {
+        if self.complaint != complaint {
+            info!(credential = self.cell.name(), "secret is back, unchanged");
+            self.complaint = complaint;
+            self.cell
+                .progress
+                .send_modify(|progress| progress.status.last_error = complaint);
         }
-        self.content = content;
-        self.failures = 0;
-        self.refusals = 0;
-        true
     }
 
     /// A rejection is worth one exchange, unless exchanges fail anyway (their pauses are there for a reason) or the
@@ -144,21 +202,47 @@ impl Keeper {
                 "token rejected, exchanging it"
             );
             self.heeded = Some(now);
+            if let Some(last) = &mut self.last {
+                last.due = now;
+            }
         }
         heeds
     }
 
     /// Puts a grant in force; how long until it is renewed.
-    fn accept(&mut self, grant: Grant) -> Duration {
-        self.failures = 0;
-        self.refusals = 0;
+    ///
+    /// # Errors
+    /// It is of no use, and the token in force stays: or else an endpoint that hands out the same token until its
+    /// end, or tokens that are over, would be asked as fast as it answers.
+    fn accept(&mut self, grant: Grant) -> Result<Duration, ExchangeError> {
         let now = Instant::now();
-        let last = self.cell.generation();
-        let (generation, expires) = self.publish(grant, now);
-        let left = expires.map_or(expiry::LONGEST, |end| end.saturating_duration_since(now));
-        let pause = schedule::renewal(left, self.random.f64());
-        let (credential, is_new) = (self.cell.name(), generation != last);
-        if self.complaint.take().is_some() || is_new {
+        let is_issued = grant.fixed_end;
+        let (token, is_same) = self.token(grant, now);
+        let (generation, expires) = (token.generation, token.expires);
+        if expires.is_some_and(|end| end <= now) {
+            return Err(ExchangeError::Over);
+        }
+        let left = expires.map_or(expiry::LONGEST, |end| end - now);
+        if !(is_same && is_issued) {
+            self.renewal = now + schedule::renewal(left, self.random.f64());
+        } else if self.renewal <= now {
+            return Err(ExchangeError::Unrenewed);
+        }
+        let mut pause = self.renewal - now;
+        self.refusals = 0;
+        let complaint = (left < SHORT_LIFE).then_some(SHORT_LIVED);
+        if complaint.is_some() {
+            self.failures = self.failures.saturating_add(1);
+            pause = pause.max(schedule::backoff(self.failures, None, self.random.f64()));
+        } else {
+            self.failures = 0;
+        }
+        self.cell.publish(token);
+        let credential = self.cell.name();
+        let before = mem::replace(&mut self.complaint, complaint);
+        if complaint.is_some() && before != complaint {
+            warn!(credential, told = SHORT_LIVED, ?left, next_attempt_in = ?pause, "credential obtained in vain");
+        } else if before != complaint || !is_same {
             info!(credential, generation = generation.0, next_attempt_in = ?pause, "credential obtained");
         } else {
             debug!(credential, generation = generation.0, next_attempt_in = ?pause, "credential unchanged");
@@ -167,53 +251,56 @@ impl Keeper {
             let status = &mut progress.status;
             status.tried = true;
             status.generation = generation;
-            status.expires =
-                expires.map(|end| SystemTime::now() + end.saturating_duration_since(now));
+            status.expires = expires.map(|_| SystemTime::now() + left);
             status.last_success = Some(SystemTime::now());
             status.succeeded += 1;
-            status.last_error = None;
+            status.last_error = complaint;
         });
-        pause
+        Ok(pause)
     }
 
-    /// The same value is the same token: it keeps its generation, so that nobody tries again with what was
-    /// rejected, and its end where that was counted from the first request.
-    fn publish(&self, grant: Grant, now: Instant) -> (Generation, Option<Instant>) {
+    /// The token that a grant makes, and whether it has the same value as the last. Such a one keeps its end where
+    /// that was counted from the first request, and its generation, so that nobody tries again with what was
+    /// rejected; unless it ends earlier, which nobody would notice otherwise.
+    fn token(&self, grant: Grant, now: Instant) -> (Token, bool) {
         let Grant {
             value,
             expires,
             fixed_end,
         } = grant;
-        let old = self.cell.token.load_full();
-        let token = match old {
+        let next = Generation(self.cell.generation().0 + 1);
+        match self.cell.token.load_full() {
             Some(old) if is_equal(&old.value, &value) => {
                 let expires = if fixed_end { old.expires } else { expires };
-                Token {
+                let generation = if is_earlier(expires, old.expires) {
+                    next
+                } else {
+                    old.generation
+                };
+                let obtained = old.obtained;
+                let token = Token {
                     value,
-                    generation: old.generation,
-                    obtained: old.obtained,
+                    generation,
+                    obtained,
                     expires,
-                }
+                };
+                (token, true)
             }
-            old => {
-                let last = old.map_or(0, |old| old.generation.0);
-                Token {
+            _ => {
+                let token = Token {
                     value,
-                    generation: Generation(last + 1),
+                    generation: next,
                     obtained: now,
                     expires,
-                }
+                };
+                (token, false)
             }
-        };
-        let published = (token.generation, token.expires);
-        self.cell.publish(token);
-        published
+        }
     }
 
-    /// Takes note of a failure; the token in force stays. How long until the next attempt.
-    fn complain(&mut self, error: &ExchangeError) -> Duration {
-        let verdict = error.verdict();
-        let pause = match verdict {
+    /// Counts a failure; how long until the next attempt.
+    fn pause_after(&mut self, error: &ExchangeError) -> Duration {
+        match error.verdict() {
             Verdict::Unready if self.sees_all => self.poll,
             Verdict::Unready | Verdict::Transient => {
                 self.failures = self.failures.saturating_add(1);
@@ -223,7 +310,11 @@ impl Keeper {
                 self.refusals = self.refusals.saturating_add(1);
                 schedule::refusal(self.refusals, error.retry_after())
             }
-        };
+        }
+    }
+
+    /// Tells of a failure; the token in force stays.
+    fn complain(&mut self, error: &ExchangeError, pause: Duration) {
         let told = error.told();
         let (credential, cause) = (self.cell.name(), with_causes(error));
         if self.complaint.replace(told) == Some(told) {
@@ -235,12 +326,11 @@ impl Keeper {
             let status = &mut progress.status;
             status.tried = true;
             status.last_error = Some(told);
-            match verdict {
+            match error.verdict() {
                 Verdict::Refused => status.refused += 1,
                 Verdict::Unready | Verdict::Transient => status.failed += 1,
             }
         });
-        pause
     }
 }
 
@@ -261,7 +351,19 @@ fn is_equal(one: &SecretString, other: &SecretString) -> bool {
     equal
 }
 
+/// Whether an end lies before the one that is known, by more than two clocks differ that are read one after the other.
+fn is_earlier(end: Option<Instant>, known: Option<Instant>) -> bool {
+    match (end, known) {
+        (Some(end), Some(known)) => end + CLOCK_DIFFERENCE < known,
+        (end, known) => end.is_some() && known.is_none(),
+    }
+}
+
 /// Between two exchanges on account of rejections.
 const REJECTION_PAUSE: Duration = Duration::from_secs(10);
 /// Against a configuration that would look at its files without a pause.
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
+/// A token that lives shorter cannot be renewed in time; the pauses between attempts grow as if it were none.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+const SHORT_LIVED: &str = "the token ends too soon to be kept fresh";
+const CLOCK_DIFFERENCE: Duration = Duration::from_millis(100);

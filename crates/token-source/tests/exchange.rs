@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::NamedTempFile;
 use token_source::{
     Kind, Location, Origin, Settings,
+    connect::with_causes,
     credential::{Proof, Text},
     exchange::{self, ExchangeError, Grant},
 };
@@ -432,6 +433,32 @@ async fn a_missing_secret_contacts_nobody() {
         Err(ExchangeError::Secret { .. })
     ));
     assert!(server.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_written_in_place_of_its_place_is_not_told() {
+    const SLIP: &str = "c4naryDEF0123456789";
+    let cases = [
+        (Location::Env(SLIP.into()), "environment variable"),
+        (Location::Systemd(SLIP.into()), "systemd credential"),
+        (
+            Location::File {
+                path: format!("/{SLIP}").into(),
+                field: None,
+            },
+            "file /…",
+        ),
+    ];
+    for (value, place) in cases {
+        let error = attempt(Kind::Token { value }).await.unwrap_err();
+        let told = format!("value: {place}: does not exist");
+        assert_eq!(with_causes(&error), told);
+    }
+    let username = Text::Location(Location::Command(vec![SLIP.into()]));
+    let secret = Location::Env(SLIP.into());
+    let error = attempt(Kind::Basic { username, secret }).await.unwrap_err();
+    let told = "username: command: cannot be started";
+    assert_eq!(with_causes(&error), told);
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 mod connection;
 mod origin;
+mod settings;
 
-use std::{error::Error, fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, fmt::Write as _, io, net::SocketAddr, time::Duration};
 
-use arc_swap::ArcSwapOption;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::BufReader,
     net::{TcpStream, lookup_host},
@@ -18,13 +18,15 @@ pub use connection::Connection;
 pub use origin::{Origin, OriginError};
 
 use crate::tls::TrustError;
+use settings::TlsSettings;
 
-/// Opens connections to one origin. Its TLS settings are loaded when first used and kept; they are loaded anew
-/// after a certificate was not trusted, so that a CA file that appears or is replaced heals the next connection.
+/// Opens connections to one origin. Its TLS settings are loaded when first used; they are loaded anew when their
+/// files have changed, looked at no more often than every 5 s, and at once after a server was not trusted. Files that
+/// cannot be used leave the settings in force that there are.
 #[derive(Debug)]
 pub struct Connector {
     origin: Origin,
-    tls: ArcSwapOption<ClientConfig>,
+    tls: TlsSettings,
 }
 
 /// Why there is no connection.
@@ -59,8 +61,8 @@ impl Connector {
     /// A connector that has loaded nothing and contacted nobody yet.
     pub fn new(origin: Origin) -> Self {
         Self {
+            tls: TlsSettings::new(&origin),
             origin,
-            tls: ArcSwapOption::empty(),
         }
     }
 
@@ -84,8 +86,9 @@ impl Connector {
         if !self.origin.tls {
             return Ok(Connection::Plain(self.tcp(deadline).await?));
         }
-        let config = self
-            .client_config()
+        let settings = self
+            .tls
+            .current()
             .await
             .map_err(|error| ConnectError::Tls(TlsError::Trust(error)))?;
         let name = self
@@ -97,25 +100,16 @@ impl Connector {
             .clone();
         let name = ServerName::try_from(name).map_err(|_| ConnectError::Tls(TlsError::Name))?;
         let tcp = BufReader::with_capacity(READ_BUFFER, self.tcp(deadline).await?);
-        match TlsConnector::from(config.clone()).connect(name, tcp).await {
+        let connector = TlsConnector::from(settings.config.clone());
+        match connector.connect(name, tcp).await {
             Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
             Err(error) => {
                 if is_distrust(&error) {
-                    // Unless another connection has loaded newer settings meanwhile.
-                    self.tls.compare_and_swap(&config, None);
+                    self.tls.doubt(&settings);
                 }
                 Err(ConnectError::Tls(TlsError::Handshake(error)))
             }
         }
-    }
-
-    async fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
-        if let Some(config) = self.tls.load_full() {
-            return Ok(config);
-        }
-        let config = self.origin.trust.client_config(&[b"http/1.1"]).await?;
-        self.tls.store(Some(config.clone()));
-        Ok(config)
     }
 
     /// Tries every address in turn; none may use up the time of those behind it.

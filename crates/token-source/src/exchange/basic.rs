@@ -3,9 +3,9 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
-use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, read_text};
+use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, read_text, unusable};
 use crate::{
-    credential::Text,
+    credential::{SECRET, Text, USERNAME},
     secret::{Location, SecretError},
 };
 
@@ -22,8 +22,8 @@ impl Exchange for Basic {
 
 impl Basic {
     async fn encode(&self) -> Result<Grant, ExchangeError> {
-        let username = read_text(&self.username).await?;
-        let secret = read(&self.secret).await?;
+        let username = read_text(USERNAME, &self.username).await?;
+        let secret = read(SECRET, &self.secret).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "both are encoded into the value to be sent"
@@ -36,10 +36,7 @@ impl Basic {
         let pair = Zeroizing::new([username, ":", secret].concat());
         let value = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
         if !is_sendable(&value) {
-            return Err(ExchangeError::Secret {
-                place: self.secret.describe(),
-                cause: SecretError::TooLarge,
-            });
+            return Err(unusable(SECRET, &self.secret, SecretError::TooLarge).await);
         }
         Ok(Grant {
             value: SecretString::from(value.as_str()),

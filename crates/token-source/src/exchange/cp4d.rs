@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     connect::Connector,
-    credential::{Proof, Text},
+    credential::{ACCOUNT_ID, Proof, Text, USERNAME},
 };
 
 pub(super) struct Cp4d {
@@ -28,10 +28,10 @@ impl Exchange for Cp4d {
 
 impl Cp4d {
     async fn authorize(&self) -> Result<Grant, ExchangeError> {
-        let username = read_text(&self.username).await?;
-        let (Proof::ApiKey(place) | Proof::Password(place)) = &self.proof;
-        let secret = read(place).await?;
-        let account_id = read_optional(self.account_id.as_ref()).await?;
+        let username = read_text(USERNAME, &self.username).await?;
+        let (part, place) = self.proof.place();
+        let secret = read(part, place).await?;
+        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref()).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the platform it is for"

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     connect::Connector,
-    credential::Text,
+    credential::{ACCOUNT_ID, PASSWORD, Text, USERNAME},
     http::{self as endpoint, Body},
     secret::Location,
 };
@@ -34,11 +34,11 @@ impl Exchange for Cp4dIam {
 
 impl Cp4dIam {
     async fn log_in(&self) -> Result<Grant, ExchangeError> {
-        let username = read_text(&self.username).await?;
+        let username = read_text(USERNAME, &self.username).await?;
         // Before the password goes anywhere: the second step needs the name in a header.
         let name_header = sensitive(&username).ok_or(ExchangeError::Username)?;
-        let password = read(&self.password).await?;
-        let account_id = read_optional(self.account_id.as_ref()).await?;
+        let password = read(PASSWORD, &self.password).await?;
+        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref()).await?;
 
         let identity_sent = Instant::now();
         let request = identity_request(&username, &password, account_id.as_ref());
@@ -51,9 +51,9 @@ impl Cp4dIam {
         let mut request = Request::get(VALIDATE_AUTH)
             .body(Body::default())
             .expect("a step is a path");
-        request.headers_mut().insert(USERNAME, name_header);
+        request.headers_mut().insert(USERNAME_HEADER, name_header);
         let iam_token = sensitive(&identity.value).expect("an issued token is visible ASCII");
-        request.headers_mut().insert(IAM_TOKEN, iam_token);
+        request.headers_mut().insert(IAM_TOKEN_HEADER, iam_token);
         let answer = endpoint::send(&self.platform, request).await?;
         let mut issued = Issued::from_answer(VALIDATE_AUTH, &answer)?;
         // The platform's token tells its own end as a rule; IBM's own clients go by the IAM token's.
@@ -111,8 +111,8 @@ fn sensitive(value: &SecretString) -> Option<HeaderValue> {
 
 const IDENTITY_TOKEN: &str = "/idprovider/v1/auth/identitytoken";
 const VALIDATE_AUTH: &str = "/v1/preauth/validateAuth";
-const USERNAME: HeaderName = HeaderName::from_static("username");
-const IAM_TOKEN: HeaderName = HeaderName::from_static("iam-token");
+const USERNAME_HEADER: HeaderName = HeaderName::from_static("username");
+const IAM_TOKEN_HEADER: HeaderName = HeaderName::from_static("iam-token");
 
 /// For any login that is not absurd: a string that grows leaves copies behind.
 const ROOM: usize = 8 << 10;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{Attempt, Exchange, ExchangeError, Grant, login::Login, read, read_text};
-use crate::{connect::Connector, credential::Text, secret::Location};
+use crate::{
+    connect::Connector,
+    credential::{PASSWORD, Text, USERNAME},
+    secret::Location,
+};
 
 pub(super) struct Cp4dLdap {
     pub(super) platform: Connector,
@@ -22,8 +26,8 @@ impl Exchange for Cp4dLdap {
 
 impl Cp4dLdap {
     async fn sign_in(&self) -> Result<Grant, ExchangeError> {
-        let username = read_text(&self.username).await?;
-        let password = read(&self.password).await?;
+        let username = read_text(USERNAME, &self.username).await?;
+        let password = read(PASSWORD, &self.password).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the platform it is for"

@@ -10,8 +10,10 @@ use crate::{connect::ConnectError, secret::SecretError};
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// A secret that is needed cannot be had, or what is there cannot be sent.
-    #[error("{place}")]
+    #[error("{part}: {place}")]
     Secret {
+        /// Which part of the credential: its key in the configuration.
+        part: &'static str,
         /// Where it should be, in words.
         place: String,
         /// What is wrong with it.
@@ -53,6 +55,12 @@ pub enum ExchangeError {
         /// How long it asks us to stay away.
         retry_after: Option<Duration>,
     },
+    /// A token that had ended when it came.
+    #[error("the token was over when it came")]
+    Over,
+    /// Once more the token in force, when it was time for another.
+    #[error("the token in force was handed out again")]
+    Unrenewed,
     /// A success without a token that could be sent.
     #[error("{step} answered without a usable token")]
     Garbage {
@@ -89,6 +97,8 @@ impl ExchangeError {
             Self::Broken(_) => "the connection to the token endpoint broke",
             Self::TooLarge => "the token endpoint's answer is too large",
             Self::Status { .. } => "the token endpoint answered with an error",
+            Self::Over => "the token endpoint hands out tokens that are over",
+            Self::Unrenewed => "the token endpoint hands out its old token again",
             Self::Garbage { .. } => "the token endpoint answered without a usable token",
         }
     }

@@ -20,7 +20,7 @@ pub(crate) use error::Verdict;
 use crate::{
     connect::Connector,
     credential::{Kind, Settings, Text},
-    secret::Location,
+    secret::{Location, SecretError},
 };
 
 /// One attempt to obtain a value; dropping it gives it up.
@@ -101,25 +101,39 @@ pub fn from_settings(settings: &Settings) -> Box<dyn Exchange> {
     }
 }
 
-/// Reads a secret that the attempt cannot do without.
-async fn read(place: &Location) -> Result<SecretString, ExchangeError> {
-    place.read().await.map_err(|cause| ExchangeError::Secret {
-        place: place.describe(),
-        cause,
-    })
+/// Reads a secret that the attempt cannot do without; `part` is its key in the configuration.
+pub(crate) async fn read(
+    part: &'static str,
+    place: &Location,
+) -> Result<SecretString, ExchangeError> {
+    match place.read().await {
+        Ok(secret) => Ok(secret),
+        Err(cause) => Err(unusable(part, place, cause).await),
+    }
 }
 
-async fn read_text(text: &Text) -> Result<SecretString, ExchangeError> {
-    text.read().await.map_err(|cause| {
-        let place = text.place().map(Location::describe).unwrap_or_default();
-        ExchangeError::Secret { place, cause }
-    })
-}
-
-async fn read_optional(text: Option<&Text>) -> Result<Option<SecretString>, ExchangeError> {
+async fn read_text(part: &'static str, text: &Text) -> Result<SecretString, ExchangeError> {
     match text {
-        Some(text) => read_text(text).await.map(Some),
+        Text::Literal(text) => Ok(text.as_str().into()),
+        Text::Location(place) => read(part, place).await,
+    }
+}
+
+async fn read_optional(
+    part: &'static str,
+    text: Option<&Text>,
+) -> Result<Option<SecretString>, ExchangeError> {
+    match text {
+        Some(text) => read_text(part, text).await.map(Some),
         None => Ok(None),
+    }
+}
+
+async fn unusable(part: &'static str, place: &Location, cause: SecretError) -> ExchangeError {
+    ExchangeError::Secret {
+        part,
+        place: place.describe().await,
+        cause,
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read};
+use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, unusable};
 use crate::{
+    credential::VALUE,
     expiry::{self, Remaining},
     secret::{Location, SecretError},
 };
@@ -25,23 +26,19 @@ impl Exchange for StoredToken {
 
 impl StoredToken {
     async fn take(&self) -> Result<Grant, ExchangeError> {
-        let value = read(&self.value).await?;
-        let unusable = |cause| {
-            Err(ExchangeError::Secret {
-                place: self.value.describe(),
-                cause,
-            })
-        };
+        let value = read(VALUE, &self.value).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "its characters and the times inside are looked at"
         )]
         let token = value.expose_secret();
         if !is_sendable(token) {
-            return unusable(SecretError::NotAToken);
+            return Err(unusable(VALUE, &self.value, SecretError::NotAToken).await);
         }
         let left = match expiry::of_stored(token, SystemTime::now()) {
-            Remaining::Over => return unusable(SecretError::Expired),
+            Remaining::Over => {
+                return Err(unusable(VALUE, &self.value, SecretError::Expired).await);
+            }
             Remaining::Left(left) => Some(left),
             Remaining::Unknown => self.lifetime.map(|lifetime| lifetime.min(expiry::LONGEST)),
         };

@@ -96,6 +96,16 @@ impl Trust {
         Ok(Arc::new(config))
     }
 
+    /// The files that it is read from, and that may change while it is in use.
+    pub(crate) fn files(&self) -> Vec<Location> {
+        let bundle = match &self.roots {
+            Roots::Bundle(place) if !self.insecure && place.is_watched() => Some(place.clone()),
+            _ => None,
+        };
+        let identity = self.identity.iter().flat_map(Identity::files);
+        bundle.into_iter().chain(identity).collect()
+    }
+
     async fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, TrustError> {
         if self.insecure {
             return Ok(Verifier::insecure(&provider));
@@ -113,22 +123,24 @@ impl Trust {
 }
 
 impl Identity {
+    /// Certificate and key.
+    fn files(&self) -> [Location; 2] {
+        [&self.certificate, &self.key].map(|path| Location::File {
+            path: path.clone(),
+            field: None,
+        })
+    }
+
     async fn read(
         &self,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
-        let file = |path: &PathBuf| Location::File {
-            path: path.clone(),
-            field: None,
-        };
-        let chain = file(&self.certificate)
-            .read()
-            .await
-            .map_err(TrustError::Certificate)?;
+        let [certificate, key] = self.files();
+        let chain = certificate.read().await.map_err(TrustError::Certificate)?;
         #[expect(clippy::disallowed_methods, reason = "certificates are public")]
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.expose_secret().as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_| TrustError::Identity)?;
-        let key = file(&self.key).read().await.map_err(TrustError::Key)?;
+        let key = key.read().await.map_err(TrustError::Key)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the client key goes to rustls, which signs with it"

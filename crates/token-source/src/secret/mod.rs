@@ -1,16 +1,17 @@
 //! Where a secret is read, and reading it: bounded in size and time, and never told in an error.
 
+mod command;
+mod file;
+
 use std::{
     env,
     hash::{BuildHasher, Hash as _, Hasher as _, RandomState},
-    io::{self, Read as _},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
-use tokio::{io::AsyncReadExt as _, process::Command, task, time};
+use tokio::time;
 
 /// A place that a secret is read from; the configuration holds places, never secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,8 +25,9 @@ pub enum Location {
     },
     /// An environment variable.
     Env(String),
-    /// What a command prints; run without a shell, bounded in time and output. It may ask a human, so it runs only
-    /// when a value is needed, not to look for changes.
+    /// What a command prints; run without a shell, in a process group of its own, bounded in time and output. It may
+    /// ask a human (by a window or a key, not on the terminal), so it runs only when a value is needed, not to look
+    /// for changes.
     Command(Vec<String>),
     /// A systemd credential: a file of `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
@@ -53,10 +55,10 @@ pub enum SecretError {
     #[error("is not JSON with a string at that field")]
     NotJson,
     /// The command could not be started.
-    #[error("command cannot be started")]
+    #[error("cannot be started")]
     NotStarted,
     /// The command ended with a failure.
-    #[error("command failed")]
+    #[error("failed")]
     CommandFailed,
     /// It took longer than 10 s.
     #[error("took longer than 10 s")]
@@ -87,20 +89,19 @@ impl Location {
         }
     }
 
-    /// The place in words, for logs: `file /run/secrets/key`, never what is there.
-    pub fn describe(&self) -> String {
+    /// The place in words, for logs: `file /run/secrets/key`, `environment variable`. Never what is there, and no
+    /// name of the operator's, in whose place the secret itself may have been written: of a path that leads to no
+    /// file, only the directories that exist, `file /run/secrets/…`.
+    pub async fn describe(&self) -> String {
         match self {
-            Self::File { path, field: None } => format!("file {}", path.display()),
-            Self::File {
-                path,
-                field: Some(field),
-            } => format!("file {}, field {field}", path.display()),
-            Self::Env(name) => format!("environment variable {name}"),
-            // Arguments may be anything; the program tells enough.
-            Self::Command(arguments) => {
-                format!("command {}", arguments.first().map_or("", String::as_str))
+            Self::File { path, field } => {
+                let path = file::known_part(path.clone()).await;
+                let field = field.as_ref().map_or("", |_| ", a field of it");
+                format!("file {path}{field}")
             }
-            Self::Systemd(name) => format!("systemd credential {name}"),
+            Self::Env(_) => "environment variable".to_owned(),
+            Self::Command(_) => "command".to_owned(),
+            Self::Systemd(_) => "systemd credential".to_owned(),
         }
     }
 
@@ -111,16 +112,16 @@ impl Location {
 
     async fn content(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         match self {
-            Self::File { path, .. } => read_file(path.clone()).await,
+            Self::File { path, .. } => file::read(path.clone()).await,
             Self::Systemd(name) => {
                 let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretError::Missing)?;
-                read_file(Path::new(&directory).join(name)).await
+                file::read(Path::new(&directory).join(name)).await
             }
             Self::Env(name) => {
                 let value = env::var_os(name).ok_or(SecretError::Missing)?;
                 Ok(Zeroizing::new(value.into_encoded_bytes()))
             }
-            Self::Command(arguments) => run(arguments).await,
+            Self::Command(arguments) => command::run(arguments).await,
         }
     }
 }
@@ -130,83 +131,17 @@ impl Location {
 pub(crate) struct Fingerprints(RandomState);
 
 impl Fingerprints {
-    /// The fingerprint of what `places` hold now; a failure to read is content too.
-    pub(crate) async fn of(&self, places: &[Location]) -> u64 {
+    /// The fingerprint of what was read from some places, in their order.
+    pub(crate) fn of(&self, contents: &[SecretString]) -> u64 {
         let mut hasher = self.0.build_hasher();
-        for place in places {
-            match place.read().await {
-                Ok(secret) => {
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "hashed under a random key, to notice a change"
-                    )]
-                    secret.expose_secret().hash(&mut hasher);
-                }
-                Err(error) => error.hash(&mut hasher),
-            }
+        for content in contents {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "hashed under a random key, to notice a change"
+            )]
+            content.expose_secret().hash(&mut hasher);
         }
         hasher.finish()
-    }
-}
-
-/// One thread hop for all of it. Only regular files: a pipe without a writer would hold the thread for ever.
-async fn read_file(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let read = move || {
-        let metadata = std::fs::metadata(&path)?;
-        if !metadata.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let file = std::fs::File::open(path)?;
-        // Room for all from the start: a vector that grows leaves copies behind.
-        let length = metadata.len().min(FILE_LIMIT);
-        let mut content =
-            Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
-        file.take(FILE_LIMIT + 1).read_to_end(&mut content)?;
-        Ok(content)
-    };
-    let content = task::spawn_blocking(read)
-        .await
-        .map_err(|_| SecretError::Unreadable)?
-        .map_err(|error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => SecretError::Missing,
-            _ => SecretError::Unreadable,
-        })?;
-    if content.len() as u64 > FILE_LIMIT {
-        Err(SecretError::TooLarge)
-    } else {
-        Ok(content)
-    }
-}
-
-/// What the command prints; its error output is dropped, because nobody knows what is in there.
-async fn run(arguments: &[String]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let (program, arguments) = arguments.split_first().ok_or(SecretError::NotStarted)?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|_| SecretError::NotStarted)?;
-    let mut output = Zeroizing::new(Vec::with_capacity(4096));
-    let stdout = child
-        .stdout
-        .take()
-        .expect("stdout is piped two statements above");
-    stdout
-        .take(OUTPUT_LIMIT + 1)
-        .read_to_end(&mut output)
-        .await
-        .map_err(|_| SecretError::CommandFailed)?;
-    if output.len() as u64 > OUTPUT_LIMIT {
-        return Err(SecretError::TooLarge);
-    }
-    let status = child.wait().await.map_err(|_| SecretError::CommandFailed)?;
-    if status.success() {
-        Ok(output)
-    } else {
-        Err(SecretError::CommandFailed)
     }
 }
 
@@ -237,8 +172,6 @@ fn string_field(json: &str, field: &str) -> Result<SecretString, SecretError> {
 }
 
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-const FILE_LIMIT: u64 = 1 << 20;
-const OUTPUT_LIMIT: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -316,6 +249,16 @@ mod tests {
             field: None,
         };
         assert_eq!(read(&folder).await, Err(SecretError::Unreadable));
+        #[cfg(unix)]
+        {
+            let pipe = directory.path().join("pipe");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+            let pipe = Location::File {
+                path: pipe,
+                field: None,
+            };
+            assert_eq!(read(&pipe).await, Err(SecretError::Unreadable));
+        }
         let (_file, huge) = file(&vec![b'x'; (1 << 20) + 1], None);
         assert_eq!(read(&huge).await, Err(SecretError::TooLarge));
         let (_file, largest) = file(&vec![b'x'; 1 << 20], None);
@@ -374,17 +317,60 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_fingerprint_follows_the_content() {
+    #[test]
+    fn a_fingerprint_follows_the_content() {
         let fingerprints = Fingerprints::default();
-        let (file, place) = file(b"one", None);
-        let places = [place];
-        let first = fingerprints.of(&places).await;
-        assert_eq!(fingerprints.of(&places).await, first);
-        std::fs::write(file.path(), "two").unwrap();
-        let second = fingerprints.of(&places).await;
-        assert_ne!(second, first);
-        drop(file);
-        assert_ne!(fingerprints.of(&places).await, second);
+        let of = |contents: &[&str]| {
+            let contents: Vec<SecretString> = contents.iter().map(|&text| text.into()).collect();
+            fingerprints.of(&contents)
+        };
+        assert_eq!(of(&["one", "two"]), of(&["one", "two"]));
+        for other in [
+            &["one"][..],
+            &["two", "one"],
+            &["onet", "wo"],
+            &["one", "2"],
+        ] {
+            assert_ne!(of(other), of(&["one", "two"]), "{other:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_in_place_of_its_place_is_not_described() {
+        const SLIP: &str = "c4naryDEF0123456789";
+        let directory = tempfile::tempdir().unwrap();
+        let path = |below: &str| Location::File {
+            path: directory.path().join(below),
+            field: None,
+        };
+        let (_file, existing) = file(b"key", Some(SLIP));
+        for place in [
+            Location::Env(SLIP.into()),
+            Location::Systemd(SLIP.into()),
+            command(&[SLIP, SLIP]),
+            path(SLIP),
+            path(&format!("{SLIP}/{SLIP}")),
+            existing,
+            Location::File {
+                path: SLIP.into(),
+                field: None,
+            },
+        ] {
+            let described = place.describe().await;
+            assert!(!described.contains(SLIP), "{described}");
+        }
+        std::fs::write(directory.path().join("key"), "").unwrap();
+        let folder = directory.path().display();
+        for (below, known) in [
+            ("key", "key"),
+            ("no", "…"),
+            ("no/key", "…"),
+            ("key/no", "…"),
+        ] {
+            assert_eq!(
+                path(below).describe().await,
+                format!("file {folder}/{known}")
+            );
+        }
     }
 }
