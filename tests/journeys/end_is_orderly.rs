@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::{self, eventually, read_one},
-    proxy::{USUAL_ROUTES, World},
+    proxy::{Proxy, USUAL_ROUTES, World},
 };
 
 #[test]
@@ -21,20 +21,13 @@ fn what_is_in_flight_ends_and_idle_connections_are_closed() {
             .unwrap();
         read_one(&mut idle);
         let address = proxy.address();
-        let slow = std::thread::spawn(move || client::get(address, "/simulator/slow?ms=2000", &[]));
-        eventually("the slow request", || {
-            world
-                .got()
-                .iter()
-                .any(|got| got.path().ends_with("slow"))
-                .then_some(())
-        });
+        let slow = slow_request(&world, &proxy, 2000);
         proxy.signal(signal);
         assert!(client::is_closed(&mut idle));
         eventually("no new connections", || {
             TcpStream::connect(address).is_err().then_some(())
         });
-        assert_eq!(slow.join().unwrap().status, 200);
+        assert_eq!(client::exchange(slow, b"").status, 200);
         assert_eq!(proxy.wait().code(), Some(0));
     }
 }
@@ -65,22 +58,7 @@ fn the_time_to_drain_has_an_end() {
     let config = world.config("drain_timeout = '1s'\n", USUAL_ROUTES);
     let mut proxy = world.start_with(&config);
     proxy.ready();
-    let mut stuck = client::connect(proxy.address());
-    stuck
-        .write_all(&client::request(
-            "GET",
-            "/simulator/slow?ms=60000",
-            &[],
-            b"",
-        ))
-        .unwrap();
-    eventually("the slow request", || {
-        world
-            .got()
-            .iter()
-            .any(|got| got.path().ends_with("slow"))
-            .then_some(())
-    });
+    let _stuck = slow_request(&world, &proxy, 60_000);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
@@ -96,22 +74,7 @@ fn a_second_signal_ends_it_at_once() {
     let world = World::new();
     let mut proxy = world.usual();
     proxy.ready();
-    let mut stuck = client::connect(proxy.address());
-    stuck
-        .write_all(&client::request(
-            "GET",
-            "/simulator/slow?ms=60000",
-            &[],
-            b"",
-        ))
-        .unwrap();
-    eventually("the slow request", || {
-        world
-            .got()
-            .iter()
-            .any(|got| got.path().ends_with("slow"))
-            .then_some(())
-    });
+    let _stuck = slow_request(&world, &proxy, 60_000);
     proxy.signal(Signal::TERM);
     eventually("draining", || {
         proxy.printed().contains("draining").then_some(())
@@ -136,14 +99,7 @@ fn requests_that_wait_to_be_accepted_are_served() {
     );
     proxy.ready();
     let address = proxy.address();
-    let slow = std::thread::spawn(move || client::get(address, "/simulator/slow?ms=1500", &[]));
-    eventually("the slow request", || {
-        world
-            .got()
-            .iter()
-            .any(|got| got.path().ends_with("slow"))
-            .then_some(())
-    });
+    let slow = slow_request(&world, &proxy, 1500);
     let waiting: Vec<_> = (0..3)
         .map(|_| {
             let mut stream = client::connect(address);
@@ -157,6 +113,22 @@ fn requests_that_wait_to_be_accepted_are_served() {
     for stream in waiting {
         assert_eq!(client::exchange(stream, b"").status, 200);
     }
-    assert_eq!(slow.join().unwrap().status, 200);
+    assert_eq!(client::exchange(slow, b"").status, 200);
     assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// A request that the upstream has got and takes so many milliseconds to answer.
+fn slow_request(world: &World, proxy: &Proxy, milliseconds: u32) -> TcpStream {
+    let mut stream = client::connect(proxy.address());
+    let target = format!("/simulator/slow?ms={milliseconds}");
+    stream
+        .write_all(&client::request("GET", &target, &[], b""))
+        .unwrap();
+    eventually("the slow request", || {
+        let got = world.got();
+        got.iter()
+            .any(|got| got.path().ends_with("slow"))
+            .then_some(())
+    });
+    stream
 }

@@ -13,10 +13,11 @@ use super::{
     certificate::{self, CertificateError},
     connection::Limits,
     control::{self, Control},
+    door::Door,
     listen::{self, Bound},
     plan::{self, PlanCell},
     shutdown::{Phase, Stops},
-    worker::{self, Door, Post, Question},
+    worker::{self, Post, Question},
 };
 use crate::config::{Config, ListenAddress, Listener};
 

@@ -11,7 +11,7 @@ use super::{
     Declared,
     home::{Home, home, login_server},
     location,
-    upstream::{Keys, origin, refuse_needless_plain_http},
+    upstream::{Keys, origin, warn_of_needless_plain_http},
 };
 use crate::config::{
     Upstream, defaults,
@@ -224,7 +224,7 @@ fn refuse_needless_waiver(table: &mut Table<'_>, home: Option<&Home>, identity: 
     if table.has("url") == login.is_some() && table.has("identity_url") == identity.is_some() {
         let written: Vec<_> = login.into_iter().chain(identity).collect();
         if !written.is_empty() {
-            refuse_needless_plain_http(table, &written);
+            warn_of_needless_plain_http(table, &written);
         }
     }
 }

@@ -285,7 +285,7 @@ fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, n
     };
     if address.is_local() {
         if anyone && let Some(waiver) = table.key("anyone") {
-            table.reading.mistake(
+            table.reading.warning(
                 waiver,
                 "anyone has no meaning for an address that only this machine reaches",
                 "leave it out: it would open the listener without a word once the address is changed",

@@ -40,7 +40,7 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
         &place,
     );
     if let Some(origin) = &origin {
-        refuse_needless_plain_http(&mut table, &[origin]);
+        warn_of_needless_plain_http(&mut table, &[origin]);
     }
     let mut timeout = |key, default| table.duration(key).unwrap_or(default);
     let connect_timeout = timeout("connect_timeout", defaults::CONNECT_TIMEOUT);
@@ -126,7 +126,7 @@ fn refuse_careless_plain_http(
 }
 
 /// `plain_http = true` where none of the URLs of the table is `http://`.
-pub(super) fn refuse_needless_plain_http(table: &mut Table<'_>, origins: &[&Origin]) {
+pub(super) fn warn_of_needless_plain_http(table: &mut Table<'_>, origins: &[&Origin]) {
     if table.boolean("plain_http") == Some(true)
         && origins.iter().all(|origin| origin.tls)
         && let Some(waiver) = table.key("plain_http")
@@ -135,7 +135,7 @@ pub(super) fn refuse_needless_plain_http(table: &mut Table<'_>, origins: &[&Orig
             [_] => "plain_http waives TLS, and the url is https://",
             _ => "plain_http waives TLS, and no url here is http://",
         };
-        table.reading.mistake(
+        table.reading.warning(
             waiver,
             what,
             "leave it out: a waiver that is not needed would hide a mistake later",

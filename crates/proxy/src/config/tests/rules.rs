@@ -1,4 +1,5 @@
-//! One paragraph of `broken/` for each rule: the line to blame, what is said, and the tables that break it.
+//! One paragraph of `broken/` for each rule: the line to blame, what is said, and the tables that break it. What is
+//! only needless is a warning.
 
 use super::{line_of, load, with};
 use crate::config::report::Severity;
@@ -16,6 +17,22 @@ fn every_broken_rule_is_told_alone_and_in_its_place() {
             let (expected, tables) = paragraph.split_once('\n').unwrap();
             breaks(&with(tables.trim_end()), expected);
         }
+    }
+}
+
+#[test]
+fn a_waiver_that_is_not_needed_is_a_warning() {
+    for paragraph in include_str!("broken/needless.txt").split("## ").skip(1) {
+        let (expected, tables) = paragraph.split_once('\n').unwrap();
+        let loaded = load(&with(tables.trim_end())).expect(expected);
+        let told: Vec<_> = (loaded.warnings.iter())
+            .map(|warning| format!("{}: {}", line_of(warning), warning.what))
+            .collect();
+        assert!(
+            told.iter().any(|told| told == expected),
+            "{expected}: {told:?}"
+        );
+        assert!(loaded.config.waivers.is_empty(), "{expected}");
     }
 }
 
