@@ -259,3 +259,126 @@ fn a_client_that_goes_away_in_its_body_is_counted_as_gone() {
     }
     world.end(proxy);
 }
+
+#[test]
+fn a_refused_body_does_not_end_that_of_the_next_request() {
+    let world = World::new();
+    let proxy = world.start(
+        r#"
+listener.local = { address = "127.0.0.1:0", stall_timeout = "1s" }
+[route.platform]
+path = "/"
+upstream = "platform"
+attach = "platform"
+deny = ["/denied"]
+"#,
+    );
+    proxy.ready();
+    let smuggled = b"GET /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let refused = |length: usize| {
+        format!("POST /denied HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+    };
+    // The end of the first body and the second head in one piece: the first is still discarded when the second is
+    // refused. Then its body, at several moments around the stall time-out.
+    for wait in [900, 1300, 1600, 1900, 2300] {
+        let mut stream = client::connect(proxy.address());
+        stream
+            .write_all(format!("{}12345", refused(10)).as_bytes())
+            .unwrap();
+        assert_eq!(read_one(&mut stream).status, 403);
+        stream
+            .write_all(format!("67890{}", refused(smuggled.len())).as_bytes())
+            .unwrap();
+        assert_eq!(read_one(&mut stream).status, 403);
+        pause(Duration::from_millis(wait));
+        let _ = stream.write_all(smuggled);
+        stream
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let mut all = [0; 100];
+        let size = stream.read(&mut all).unwrap_or(0);
+        assert_eq!(size, 0, "{wait}: {}", String::from_utf8_lossy(&all));
+    }
+    assert!(world.got().is_empty(), "{:#?}", world.got());
+    world.end(proxy);
+}
+
+#[test]
+fn a_connection_lives_on_after_a_refused_body() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let mut stream = client::connect(proxy.address());
+    for _ in 0..3 {
+        let refused =
+            b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
+        stream.write_all(refused).unwrap();
+        assert_eq!(read_one(&mut stream).status, 403);
+        stream
+            .write_all(b"GET /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        assert_eq!(read_one(&mut stream).status, 200);
+    }
+    world.end(proxy);
+}
+
+#[test]
+fn an_answer_before_the_end_of_a_large_body_is_seen() {
+    let world = World::new();
+    let address = scripted(|stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
+        pause(Duration::from_secs(5));
+    });
+    let proxy = in_front_of(&world, address, "", "");
+    let large = vec![b'x'; 8 << 20];
+    assert_eq!(proxy.send("POST", "/x", &[], &large).status, 413);
+    world.end(proxy);
+
+    let limited = world.start(
+        "listener.local = { address = '127.0.0.1:0' }\n[route.small]\npath = '/'\nupstream = 'platform'\n\
+         attach = 'platform'\nmax_body = 10\n",
+    );
+    limited.ready();
+    let head = b"POST /simulator/mirror HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let chunk = [
+        format!("{:x}\r\n", large.len()).as_bytes(),
+        &large,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
+    let answer = client::exchange(
+        client::connect(limited.address()),
+        &[&head[..], &chunk].concat(),
+    );
+    assert_eq!(
+        (answer.status, answer.code()),
+        (413, "body_too_large".into())
+    );
+    world.end(limited);
+}
+
+#[test]
+fn who_waits_for_leave_to_send_a_refused_body_gets_none() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let mut stream = client::connect(proxy.address());
+    let head = b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head).unwrap();
+    assert_eq!(read_one(&mut stream).status, 403, "and not 100");
+    let mut allowed = client::connect(proxy.address());
+    let head = b"POST /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    allowed.write_all(head).unwrap();
+    let mut leave = Vec::new();
+    while client::find(&leave, b"\r\n\r\n").is_none() {
+        leave.extend(client::read_some(&mut allowed));
+    }
+    assert!(
+        leave.starts_with(b"HTTP/1.1 100 "),
+        "{}",
+        String::from_utf8_lossy(&leave)
+    );
+    allowed.write_all(b"body").unwrap();
+    assert_eq!(read_one(&mut allowed).status, 200);
+    world.end(proxy);
+}

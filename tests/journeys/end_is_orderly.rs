@@ -117,6 +117,27 @@ fn requests_that_wait_to_be_accepted_are_served() {
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
+#[test]
+fn a_refused_body_that_never_comes_does_not_hold_the_end() {
+    let world = World::new();
+    let mut proxy = world.usual();
+    proxy.ready();
+    let mut stream = client::connect(proxy.address());
+    stream
+        .write_all(
+            b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nbody",
+        )
+        .unwrap();
+    assert_eq!(read_one(&mut stream).status, 403);
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "the drain time-out is 30 s"
+    );
+}
+
 /// A request that the upstream has got and takes so many milliseconds to answer.
 fn slow_request(world: &World, proxy: &Proxy, milliseconds: u32) -> TcpStream {
     let mut stream = client::connect(proxy.address());

@@ -100,10 +100,14 @@ impl Passing {
     }
 
     fn put_back(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && self.progress.ended.get()
-        {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if self.progress.ended.get() {
             self.pool.put_back(connection, Instant::now());
+        } else {
+            drop(connection);
+            self.progress.discard_rest();
         }
     }
 }

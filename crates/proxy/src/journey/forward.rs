@@ -14,8 +14,7 @@ use token_source::connect::with_causes;
 use super::{answer::Passing, pool::Pool, upload::Upload};
 use crate::{fault::Fault, sweep::Watch};
 
-/// Sends a request over an idle connection or a new one, and waits for the head of the answer. The body is taken
-/// once there is a connection; before, it stays with the caller.
+/// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
 /// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
 /// an idempotent request without a body before a byte of an answer.
@@ -25,14 +24,13 @@ use crate::{fault::Fault, sweep::Watch};
 pub async fn forward(
     pool: &Rc<Pool>,
     head: Parts,
-    body: &mut Option<Upload>,
+    upload: Upload,
 ) -> Result<(response::Parts, Passing), Fault> {
     let upstream = pool.upstream();
     let mut connection = match pool.idle() {
         Some(connection) => connection,
         None => pool.open().await?,
     };
-    let upload = body.take().unwrap_or_else(Upload::empty);
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let mut request = Request::from_parts(head, upload);

@@ -15,7 +15,9 @@ pub mod upload;
 
 use std::{fmt, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, Uri, header, request::Parts, response};
+use http::{
+    HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts, response,
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -73,7 +75,7 @@ struct RouteView {
     tally: Rc<RouteTally>,
 }
 
-/// The connection that a request comes in on, as far as the journey has to tell it something.
+/// A request's place on its client's connection, as far as the journey has to tell it something.
 pub trait Client: fmt::Debug {
     /// The other end.
     fn peer(&self) -> Peer;
@@ -81,6 +83,8 @@ pub trait Client: fmt::Debug {
     fn waits_for_body(&self, waits: bool);
     /// The last of the request's body has come.
     fn body_ended(&self);
+    /// Nobody reads the rest of the request's body.
+    fn body_dropped(&self);
     /// The answer has ended, well or not.
     fn answered(&self);
 }
@@ -150,18 +154,27 @@ pub async fn travel(
     );
     trip.identify(&head.headers);
 
-    let mut body = Some(Upload::new(body, Rc::clone(&client)));
-    // Who waits for leave to send the body is not given it by an answer that refuses.
-    let waits_for_leave = head.headers.contains_key(header::EXPECT);
+    let waits_for_leave = head.version == Version::HTTP_11
+        && head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let body = Upload::new(body, Rc::clone(&client), waits_for_leave);
+    let progress = body.progress();
+
+    let refuse = |fault, trip| {
+        progress.discard_rest();
+        respond::refuse(fault, trip)
+    };
 
     let admitted = rewrite::check_framing(&head)
         .and_then(|()| listener.admission.admit(&client.peer(), &head));
     let mut answer = match &admitted {
-        Err(fault) => respond::refuse(*fault, trip),
+        Err(fault) => refuse(*fault, trip),
         Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
         Ok(admitted) => match steps(
             head,
-            &mut body,
+            body,
             &view,
             listener,
             &admitted.host,
@@ -174,7 +187,7 @@ pub async fn travel(
                 trip.status = Some(head.status);
                 Response::from_parts(head, Answer::passing(passing, trip))
             }
-            Err(fault) => respond::refuse(fault, trip),
+            Err(fault) => refuse(fault, trip),
         },
     };
     if let Ok(Admitted {
@@ -184,16 +197,13 @@ pub async fn travel(
     {
         respond::share_with(origin, answer.headers_mut());
     }
-    if let Some(unread) = body.filter(|_| !waits_for_leave) {
-        unread.discard();
-    }
     answer
 }
 
 /// The steps of an admitted request, in order.
 async fn steps(
     mut head: Parts,
-    body: &mut Option<Upload>,
+    mut body: Upload,
     view: &View,
     listener: &ListenerPlan,
     host: &str,
@@ -230,9 +240,7 @@ async fn steps(
     // forward
     trip.leaves(Instant::now());
     let pool = &view.pools[route.upstream];
-    if let Some(upload) = body {
-        upload.limit(route.max_body, route.rewrite.attaches);
-    }
+    body.limit(route.max_body, route.rewrite.attaches);
     let (mut answer, passing) = forward::forward(pool, head, body).await?;
 
     // respond

@@ -1,7 +1,7 @@
 //! The body of a request on its way to the upstream: each piece goes on as it comes, none is kept.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error,
     fmt,
     future::poll_fn,
@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use super::Client;
 use crate::{fault::Fault, sweep::Watch};
 
-/// How far a request body has come; shared with the step that waits for the answer.
+/// How far a request body has come; shared with the steps that wait for the answer, which may take it back.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// The whole body has been handed over.
@@ -28,16 +28,18 @@ pub struct Progress {
     pub fault: Cell<Option<Fault>>,
     /// The head of the answer is there: the deadline is no longer the request's.
     pub answered: Cell<bool>,
+    /// The client sends the body only when it is told to, which reading it does.
+    waits_for_leave: Cell<bool>,
+    incoming: RefCell<Option<Incoming>>,
+    client: Option<Rc<dyn Client>>,
 }
 
 /// A request body.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Option<Incoming>,
+    progress: Rc<Progress>,
     left: Option<u64>,
     drops_trailers: bool,
-    progress: Rc<Progress>,
-    client: Option<Rc<dyn Client>>,
     deadline: Option<(Rc<Watch>, Duration)>,
 }
 
@@ -45,28 +47,85 @@ pub struct Upload {
 #[derive(Debug)]
 pub struct Cut;
 
+impl Progress {
+    /// Reads what the client still sends of a body that goes nowhere, up to a bound: a client that writes its whole
+    /// body before it reads the answer would be cut off from it. One that waits for leave to send it gets none.
+    pub fn discard_rest(&self) {
+        let (Some(mut incoming), Some(client)) = (self.incoming.take(), self.client.clone()) else {
+            return;
+        };
+        if self.ended.get() {
+            return;
+        }
+        if self.waits_for_leave.get() {
+            client.body_dropped();
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let mut left = MOST_DISCARDED;
+            let ended = loop {
+                let frame = poll_fn(|cx| {
+                    let polled = Pin::new(&mut incoming).poll_frame(cx);
+                    client.waits_for_body(polled.is_pending());
+                    polled
+                });
+                match frame.await {
+                    Some(Ok(frame)) => {
+                        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len))
+                    }
+                    None => break true,
+                    Some(Err(_)) => break false,
+                }
+                if incoming.is_end_stream() || left == 0 {
+                    break left > 0;
+                }
+            };
+            match ended {
+                true => client.body_ended(),
+                false => client.body_dropped(),
+            }
+        });
+    }
+
+    fn wait(&self, waits: bool) {
+        if let Some(client) = &self.client {
+            client.waits_for_body(waits);
+        }
+    }
+
+    fn end(&self) {
+        self.ended.set(true);
+        if let Some(client) = &self.client {
+            client.body_ended();
+        }
+    }
+}
+
 impl Upload {
-    /// A body as it comes from the client.
-    pub fn new(incoming: Incoming, client: Rc<dyn Client>) -> Self {
-        let mut upload = Self::empty();
-        upload.progress.ended.set(incoming.is_end_stream());
-        upload.incoming = Some(incoming);
-        upload.client = Some(client);
-        upload
+    /// A body as it comes from the client, which may wait for leave to send it (`Expect: 100-continue`).
+    pub fn new(incoming: Incoming, client: Rc<dyn Client>, waits_for_leave: bool) -> Self {
+        Self::with(Progress {
+            ended: Cell::new(incoming.is_end_stream()),
+            waits_for_leave: Cell::new(waits_for_leave),
+            incoming: RefCell::new(Some(incoming)),
+            client: Some(client),
+            ..Progress::default()
+        })
     }
 
     /// The body of a request that has none.
     pub fn empty() -> Self {
-        let progress = Progress {
+        Self::with(Progress {
             ended: Cell::new(true),
             ..Progress::default()
-        };
+        })
+    }
+
+    fn with(progress: Progress) -> Self {
         Self {
-            incoming: None,
+            progress: Rc::new(progress),
             left: None,
             drops_trailers: false,
-            progress: Rc::new(progress),
-            client: None,
             deadline: None,
         }
     }
@@ -89,22 +148,8 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
-    /// Reads what a refused request still sends, up to a bound: a client that writes its whole body before it reads
-    /// the answer would be cut off from it.
-    pub fn discard(mut self) {
-        if self.is_end_stream() {
-            return;
-        }
-        self.left = Some(MOST_DISCARDED);
-        tokio::task::spawn_local(async move {
-            while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {}
-        });
-    }
-
     fn wait(&self, waits: bool) {
-        if let Some(client) = &self.client {
-            client.waits_for_body(waits);
-        }
+        self.progress.wait(waits);
         if let Some((watch, within)) = self
             .deadline
             .as_ref()
@@ -114,13 +159,6 @@ impl Upload {
                 true => watch.disarm(),
                 false => watch.arm(*within),
             }
-        }
-    }
-
-    fn end(&self) {
-        self.progress.ended.set(true);
-        if let Some(client) = &self.client {
-            client.body_ended();
         }
     }
 }
@@ -134,11 +172,15 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else {
-            return Poll::Ready(None);
+        let mut slot = this.progress.incoming.borrow_mut();
+        let Some(incoming) = &mut *slot else {
+            // There never was a body, or it has been taken back.
+            return Poll::Ready((!this.progress.ended.get()).then_some(Err(Cut)));
         };
+        this.progress.waits_for_leave.set(false);
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         let ends = incoming.is_end_stream();
+        drop(slot);
         this.wait(polled.is_pending());
         let fault = match ready!(polled) {
             Some(Ok(frame)) => {
@@ -149,7 +191,7 @@ impl Body for Upload {
                         this.left = left.map(|left| left - size);
                         // hyper asks a body that is known to have ended for nothing more.
                         if ends || frame.is_trailers() {
-                            this.end();
+                            this.progress.end();
                         }
                         let dropped = frame.is_trailers() && this.drops_trailers;
                         return Poll::Ready((!dropped).then_some(Ok(frame)));
@@ -157,7 +199,7 @@ impl Body for Upload {
                 }
             }
             None => {
-                this.end();
+                this.progress.end();
                 return Poll::Ready(None);
             }
             Some(Err(error)) if is_end_of_connection(&error) => Fault::ClientGone,
@@ -168,20 +210,26 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.progress
+            .incoming
+            .borrow()
+            .as_ref()
+            .map_or(self.progress.ended.get(), Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &*self.progress.incoming.borrow() {
+            Some(incoming) => incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(client) = &self.client {
-            client.waits_for_body(false);
+        // A body that was taken back is somebody else's to wait for.
+        if self.progress.incoming.borrow().is_some() {
+            self.progress.wait(false);
         }
     }
 }
@@ -210,4 +258,4 @@ impl fmt::Display for Cut {
 impl Error for Cut {}
 
 /// What is read of the body of a refused request, in bytes.
-const MOST_DISCARDED: u64 = 16 << 20;
+const MOST_DISCARDED: usize = 16 << 20;

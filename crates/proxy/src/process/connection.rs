@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     error::Error,
     future::{Future, poll_fn},
     io,
@@ -67,14 +68,9 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             vitals: Rc::clone(&vitals),
         };
         let service = service_fn(|request: Request<Incoming>| {
-            vitals.head_is_complete(!request.body().is_end_stream());
-            let journey = travel(
-                request,
-                worker.view(),
-                listener,
-                Rc::clone(&vitals) as Rc<dyn Client>,
-            );
-            async { Ok::<_, std::convert::Infallible>(journey.await) }
+            let place = vitals.head_is_complete(!request.body().is_end_stream());
+            let journey = travel(request, worker.view(), listener, place);
+            async { Ok::<_, Infallible>(journey.await) }
         });
         let connection = Box::new(builder.serve_connection(io, service));
         let Some(parts) = active(connection, &vitals, &worker).await else {
@@ -136,6 +132,7 @@ where
             }
             // Only now that it has read what is there: else it would end without looking.
             told_to_end = true;
+            vitals.drains();
             Pin::new(&mut *connection).graceful_shutdown();
         }
     })
@@ -150,22 +147,34 @@ struct Vitals {
     limits: Limits,
     watch: Watch,
     phase: Cell<Phase>,
-    /// Some of the request's body is still to come: whatever is read is no head.
+    /// Which request is under way, or was last. What is left of an earlier one says nothing about the connection.
+    request: Cell<u64>,
+    /// Some of its body is still to come: whatever is read is no head.
     body_open: Cell<bool>,
+    /// Nobody reads that body any more; hyper skips it or closes.
+    body_dropped: Cell<bool>,
     waits_for_body: Cell<bool>,
     write_blocked: Cell<bool>,
+    draining: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Between requests.
     Idle,
-    /// Some of a head has come, not all.
+    /// A head is to be complete in time: some of it has come, or of a body that is skipped before it.
     Head,
     /// A request is under way.
     Journey,
-    /// Its answer has ended before its body: hyper still reads the rest, or closes.
+    /// Its answer has ended before its body, which is still read.
     Rest,
+}
+
+/// The place of one request on its connection.
+#[derive(Debug)]
+struct Place {
+    vitals: Rc<Vitals>,
+    request: u64,
 }
 
 impl Vitals {
@@ -175,9 +184,12 @@ impl Vitals {
             limits,
             watch: worker.sweeper().watch(),
             phase: Cell::new(Phase::Idle),
+            request: Cell::new(0),
             body_open: Cell::new(false),
+            body_dropped: Cell::new(false),
             waits_for_body: Cell::new(false),
             write_blocked: Cell::new(false),
+            draining: Cell::new(false),
         }
     }
 
@@ -196,15 +208,59 @@ impl Vitals {
 
     fn has_read(&self) {
         if self.phase.get() == Phase::Idle {
-            self.phase.set(Phase::Head);
-            self.watch.arm(self.limits.head_timeout);
+            self.awaits_head();
         }
     }
 
-    fn head_is_complete(&self, has_body: bool) {
+    fn awaits_head(&self) {
+        self.phase.set(Phase::Head);
+        self.watch.arm(self.limits.head_timeout);
+    }
+
+    fn head_is_complete(self: &Rc<Self>, has_body: bool) -> Rc<dyn Client> {
+        let request = self.request.get() + 1;
+        self.request.set(request);
         self.phase.set(Phase::Journey);
         self.body_open.set(has_body);
-        self.watch.disarm();
+        self.body_dropped.set(false);
+        self.waits_for_body.set(false);
+        self.await_client();
+        Rc::new(Place {
+            vitals: Rc::clone(self),
+            request,
+        })
+    }
+
+    fn answered(&self) {
+        match (self.body_open.get(), self.body_dropped.get()) {
+            (true, true) => self.awaits_head(),
+            (open, _) => {
+                self.phase.set(if open { Phase::Rest } else { Phase::Idle });
+                self.await_client();
+            }
+        }
+    }
+
+    fn body_ended(&self) {
+        self.body_open.set(false);
+        self.waits_for_body(false);
+        if self.phase.get() == Phase::Rest {
+            self.answered();
+        }
+    }
+
+    fn body_dropped(&self) {
+        self.body_dropped.set(true);
+        self.waits_for_body(false);
+        if self.phase.get() == Phase::Rest {
+            self.answered();
+        }
+    }
+
+    fn waits_for_body(&self, waits: bool) {
+        if self.waits_for_body.replace(waits) != waits {
+            self.await_client();
+        }
     }
 
     fn blocks_write(&self, blocked: bool) {
@@ -213,9 +269,16 @@ impl Vitals {
         }
     }
 
+    /// The end is near: the rest of a body whose answer is given is not waited for.
+    fn drains(&self) {
+        self.draining.set(true);
+        self.await_client();
+    }
+
     /// The client has to do something, within the stall time-out; or nothing at all.
     fn await_client(&self) {
         match self.phase.get() {
+            Phase::Rest if self.draining.get() => self.watch.arm(FAREWELL),
             _ if self.waits_for_body.get() || self.write_blocked.get() => {
                 self.watch.arm(self.limits.stall_timeout)
             }
@@ -228,35 +291,47 @@ impl Vitals {
 
     /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
     fn is_quiet(&self) -> bool {
-        self.phase.get() == Phase::Idle && !self.write_blocked.get()
+        self.phase.get() == Phase::Idle
+            && !self.body_open.get()
+            && !self.waits_for_body.get()
+            && !self.write_blocked.get()
     }
 }
 
-impl Client for Vitals {
+impl Place {
+    /// The connection, while it is still about this request.
+    fn current(&self) -> Option<&Vitals> {
+        (self.vitals.request.get() == self.request).then_some(&*self.vitals)
+    }
+}
+
+impl Client for Place {
     fn peer(&self) -> Peer {
-        self.peer
+        self.vitals.peer
     }
 
     fn waits_for_body(&self, waits: bool) {
-        if self.waits_for_body.replace(waits) != waits {
-            self.await_client();
+        if let Some(vitals) = self.current() {
+            vitals.waits_for_body(waits);
         }
     }
 
     fn body_ended(&self) {
-        self.body_open.set(false);
-        if self.phase.get() == Phase::Rest {
-            self.answered();
+        if let Some(vitals) = self.current() {
+            vitals.body_ended();
+        }
+    }
+
+    fn body_dropped(&self) {
+        if let Some(vitals) = self.current() {
+            vitals.body_dropped();
         }
     }
 
     fn answered(&self) {
-        self.phase.set(if self.body_open.get() {
-            Phase::Rest
-        } else {
-            Phase::Idle
-        });
-        self.await_client();
+        if let Some(vitals) = self.current() {
+            vitals.answered();
+        }
     }
 }
 
