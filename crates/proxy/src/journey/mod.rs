@@ -75,7 +75,7 @@ struct RouteView {
     tally: Rc<RouteTally>,
 }
 
-/// A request's place on its client's connection, as far as the journey has to tell it something.
+/// A request's turn on its client's connection, as far as the journey has to tell it something.
 pub trait Client: fmt::Debug {
     /// The other end.
     fn peer(&self) -> Peer;

@@ -76,8 +76,11 @@ impl Progress {
                     None => break true,
                     Some(Err(_)) => break false,
                 }
-                if incoming.is_end_stream() || left == 0 {
-                    break left > 0;
+                if left == 0 {
+                    break false;
+                }
+                if incoming.is_end_stream() {
+                    break true;
                 }
             };
             match ended {

@@ -68,8 +68,8 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             vitals: Rc::clone(&vitals),
         };
         let service = service_fn(|request: Request<Incoming>| {
-            let place = vitals.head_is_complete(!request.body().is_end_stream());
-            let journey = travel(request, worker.view(), listener, place);
+            let turn = vitals.head_is_complete(!request.body().is_end_stream());
+            let journey = travel(request, worker.view(), listener, turn);
             async { Ok::<_, Infallible>(journey.await) }
         });
         let connection = Box::new(builder.serve_connection(io, service));
@@ -170,9 +170,9 @@ enum Phase {
     Rest,
 }
 
-/// The place of one request on its connection.
+/// The turn of one request on its connection.
 #[derive(Debug)]
-struct Place {
+struct Turn {
     vitals: Rc<Vitals>,
     request: u64,
 }
@@ -225,7 +225,7 @@ impl Vitals {
         self.body_dropped.set(false);
         self.waits_for_body.set(false);
         self.await_client();
-        Rc::new(Place {
+        Rc::new(Turn {
             vitals: Rc::clone(self),
             request,
         })
@@ -298,14 +298,14 @@ impl Vitals {
     }
 }
 
-impl Place {
+impl Turn {
     /// The connection, while it is still about this request.
     fn current(&self) -> Option<&Vitals> {
         (self.vitals.request.get() == self.request).then_some(&*self.vitals)
     }
 }
 
-impl Client for Place {
+impl Client for Turn {
     fn peer(&self) -> Peer {
         self.vitals.peer
     }

@@ -24,8 +24,6 @@ pub enum Listening {
 pub struct Bound {
     /// What it says in the log: addresses with the ports that were chosen, or the path.
     pub places: Vec<String>,
-    /// The TCP addresses, with the ports that were chosen.
-    pub addresses: Vec<SocketAddr>,
     /// For each worker, its sockets.
     pub per_worker: Vec<Vec<Listening>>,
 }
@@ -37,7 +35,6 @@ pub struct Bound {
 pub fn listen(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
     let mut bound = Bound {
         places: Vec::new(),
-        addresses: Vec::new(),
         per_worker: (0..workers).map(|_| Vec::new()).collect(),
     };
     match address {
@@ -60,12 +57,11 @@ pub fn listen(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
                 let local = sockets[0].local_addr()?;
                 port = local.port();
                 bound.places.push(local.to_string());
-                bound.addresses.push(local);
                 for (worker, socket) in bound.per_worker.iter_mut().zip(sockets) {
                     worker.push(Listening::Tcp(socket));
                 }
             }
-            if bound.addresses.is_empty() {
+            if bound.places.is_empty() {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
         }

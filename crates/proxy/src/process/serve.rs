@@ -14,7 +14,7 @@ use super::{
     connection::Limits,
     control::{self, Control},
     door::Door,
-    listen::{self, Bound},
+    listen,
     plan::{self, PlanCell},
     shutdown::{Phase, Stops},
     worker::{self, Post, Question},
@@ -70,11 +70,11 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     let mut doors: Vec<Vec<Door>> = (0..count).map(|_| Vec::new()).collect();
     let mut sockets = SocketFiles(Vec::new());
     for (index, listener) in config.listeners.iter().enumerate() {
-        let bound = open_doors(index, listener, config, &mut doors)?;
+        let places = open_doors(index, listener, config, &mut doors)?;
         if let ListenAddress::Unix { path, .. } = &listener.address {
             sockets.0.push(path.clone());
         }
-        tracing::info!(listener = %listener.name, at = bound.places.join(" "), tls = listener.tls.is_some(), "listening");
+        tracing::info!(listener = %listener.name, at = places.join(" "), tls = listener.tls.is_some(), "listening");
     }
     let admin_sockets = control::listen(config)?;
 
@@ -109,13 +109,13 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Listens at a listener's address, with a door for every worker.
+/// Listens at a listener's address, with a door for every worker; returns where.
 fn open_doors(
     index: usize,
     listener: &Listener,
     config: &Config,
     doors: &mut [Vec<Door>],
-) -> Result<Bound, ServeError> {
+) -> Result<Vec<String>, ServeError> {
     let bound =
         listen::listen(&listener.address, doors.len()).map_err(|error| ServeError::Listen {
             name: format!("listener.{}", listener.name),
@@ -141,12 +141,7 @@ fn open_doors(
         tracing::info!(listener = %listener.name, ca = %ca.display(), "clients have to trust this local CA");
     }
     let open = Arc::new(AtomicUsize::new(0));
-    let Bound {
-        places,
-        addresses,
-        per_worker,
-    } = bound;
-    for (doors, sockets) in doors.iter_mut().zip(per_worker) {
+    for (doors, sockets) in doors.iter_mut().zip(bound.per_worker) {
         doors.extend(sockets.into_iter().map(|socket| Door {
             listener: index,
             name: Arc::clone(&listener.name),
@@ -162,11 +157,7 @@ fn open_doors(
             max_open: listener.max_connections,
         }));
     }
-    Ok(Bound {
-        places,
-        addresses,
-        per_worker: Vec::new(),
-    })
+    Ok(bound.places)
 }
 
 /// Starts a worker's thread; one that ends, by a panic too, says so.
