@@ -17,7 +17,10 @@ use hyper_util::rt::TokioIo;
 use secrecy::zeroize::Zeroizing;
 use tokio::{select, time};
 
-use crate::{connect::Connector, exchange::ExchangeError};
+use crate::{
+    connect::Connector,
+    exchange::{ExchangeError, Record},
+};
 
 /// A body that is wiped when it was sent; hyper's write buffer, where it goes through, is not.
 pub(crate) type Body = Zeroizing<Vec<u8>>;
@@ -38,6 +41,7 @@ pub(crate) struct Answer {
 pub(crate) async fn send(
     connector: &Connector,
     request: Request<Body>,
+    _record: &Record,
 ) -> Result<Answer, ExchangeError> {
     time::timeout(TIME_LIMIT, round_trip(connector, request))
         .await

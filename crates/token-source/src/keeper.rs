@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     connect::with_causes,
     credential::{Generation, Settings, Token},
-    exchange::{self, Exchange, ExchangeError, Grant, Verdict},
+    exchange::{self, Exchange, ExchangeError, Grant, Record, Verdict},
     expiry,
     feed::{Cell, Feed},
     schedule,
@@ -129,7 +129,7 @@ impl Keeper {
             }
             _ => {}
         }
-        let outcome = self.exchange.exchange().await;
+        let outcome = self.exchange.exchange(&Record::default()).await;
         let pause = match outcome.and_then(|grant| self.accept(grant)) {
             Ok(pause) => pause,
             Err(error) => {

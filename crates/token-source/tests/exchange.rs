@@ -15,7 +15,7 @@ use token_source::{
     Kind, Location, Origin, Settings,
     connect::with_causes,
     credential::{Proof, Text},
-    exchange::{self, ExchangeError, Grant},
+    exchange::{self, ExchangeError, Grant, Record},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -115,7 +115,9 @@ async fn attempt(kind: Kind) -> Result<Grant, ExchangeError> {
         wait_for_token: None,
         poll: Duration::from_secs(5),
     };
-    let outcome = exchange::from_settings(&settings).exchange().await;
+    let outcome = exchange::from_settings(&settings)
+        .exchange(&Record::default())
+        .await;
     let shown = match &outcome {
         Ok(grant) => format!("{grant:?}"),
         Err(error) => format!("{error:?} {error} {}", error.told()),

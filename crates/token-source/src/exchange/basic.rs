@@ -3,7 +3,9 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
-use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, read_text, unusable};
+use super::{
+    Attempt, Exchange, ExchangeError, Grant, Record, is_sendable, read, read_text, unusable,
+};
 use crate::{
     credential::{SECRET, Text, USERNAME},
     secret::{Location, SecretError},
@@ -15,7 +17,7 @@ pub(super) struct Basic {
 }
 
 impl Exchange for Basic {
-    fn exchange(&self) -> Attempt<'_> {
+    fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
         Box::pin(self.encode())
     }
 }

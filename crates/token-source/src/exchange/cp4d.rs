@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    Attempt, Exchange, ExchangeError, Grant, login::Login, read, read_optional, read_text,
+    Attempt, Exchange, ExchangeError, Grant, Record, login::Login, read, read_optional, read_text,
 };
 use crate::{
     connect::Connector,
@@ -21,13 +21,13 @@ pub(super) struct Cp4d {
 }
 
 impl Exchange for Cp4d {
-    fn exchange(&self) -> Attempt<'_> {
-        Box::pin(self.authorize())
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a> {
+        Box::pin(self.authorize(record))
     }
 }
 
 impl Cp4d {
-    async fn authorize(&self) -> Result<Grant, ExchangeError> {
+    async fn authorize(&self, record: &Record) -> Result<Grant, ExchangeError> {
         let username = read_text(USERNAME, &self.username).await?;
         let (part, place) = self.proof.place();
         let secret = read(part, place).await?;
@@ -51,7 +51,7 @@ impl Cp4d {
             password,
             account_id,
         }
-        .post(&self.platform, AUTHORIZE, self.fallback)
+        .post(&self.platform, AUTHORIZE, self.fallback, record)
         .await
     }
 }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Exchange, ExchangeError, Grant, answer::Issued, read, read_optional, read_text,
+    Attempt, Exchange, ExchangeError, Grant, Record, answer::Issued, read, read_optional, read_text,
 };
 use crate::{
     connect::Connector,
@@ -27,13 +27,13 @@ pub(super) struct Cp4dIam {
 }
 
 impl Exchange for Cp4dIam {
-    fn exchange(&self) -> Attempt<'_> {
-        Box::pin(self.log_in())
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a> {
+        Box::pin(self.log_in(record))
     }
 }
 
 impl Cp4dIam {
-    async fn log_in(&self) -> Result<Grant, ExchangeError> {
+    async fn log_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
         let username = read_text(USERNAME, &self.username).await?;
         // Before the password goes anywhere: the second step needs the name in a header.
         let name_header = sensitive(&username).ok_or(ExchangeError::Username)?;
@@ -44,7 +44,7 @@ impl Cp4dIam {
         let request = identity_request(&username, &password, account_id.as_ref());
         let identity = Issued::from_answer(
             IDENTITY_TOKEN,
-            &endpoint::send(&self.identity, request).await?,
+            &endpoint::send(&self.identity, request, record).await?,
         )?;
 
         let sent = Instant::now();
@@ -54,7 +54,7 @@ impl Cp4dIam {
         request.headers_mut().insert(USERNAME_HEADER, name_header);
         let iam_token = sensitive(&identity.value).expect("an issued token is visible ASCII");
         request.headers_mut().insert(IAM_TOKEN_HEADER, iam_token);
-        let answer = endpoint::send(&self.platform, request).await?;
+        let answer = endpoint::send(&self.platform, request, record).await?;
         let mut issued = Issued::from_answer(VALIDATE_AUTH, &answer)?;
         // The platform's token tells its own end as a rule; IBM's own clients go by the IAM token's.
         let since = (sent - identity_sent).as_secs_f64();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Attempt, Exchange, ExchangeError, Grant, login::Login, read, read_text};
+use super::{Attempt, Exchange, ExchangeError, Grant, Record, login::Login, read, read_text};
 use crate::{
     connect::Connector,
     credential::{PASSWORD, Text, USERNAME},
@@ -19,13 +19,13 @@ pub(super) struct Cp4dLdap {
 }
 
 impl Exchange for Cp4dLdap {
-    fn exchange(&self) -> Attempt<'_> {
-        Box::pin(self.sign_in())
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a> {
+        Box::pin(self.sign_in(record))
     }
 }
 
 impl Cp4dLdap {
-    async fn sign_in(&self) -> Result<Grant, ExchangeError> {
+    async fn sign_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
         let username = read_text(USERNAME, &self.username).await?;
         let password = read(PASSWORD, &self.password).await?;
         #[expect(
@@ -38,7 +38,7 @@ impl Cp4dLdap {
             password,
             ..Login::default()
         }
-        .post(&self.platform, SIGNIN, self.fallback)
+        .post(&self.platform, SIGNIN, self.fallback, record)
         .await
     }
 }

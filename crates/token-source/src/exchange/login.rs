@@ -6,7 +6,7 @@ use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{ExchangeError, Grant, answer::Issued};
+use super::{ExchangeError, Grant, Record, answer::Issued};
 use crate::{
     connect::Connector,
     http::{self as endpoint, Body},
@@ -31,9 +31,10 @@ impl Login<'_> {
         platform: &Connector,
         step: &'static str,
         fallback: Duration,
+        record: &Record,
     ) -> Result<Grant, ExchangeError> {
         let sent = Instant::now();
-        let answer = endpoint::send(platform, self.request(step)).await?;
+        let answer = endpoint::send(platform, self.request(step), record).await?;
         Ok(Issued::from_answer(step, &answer)?.into_grant(sent, fallback))
     }
 

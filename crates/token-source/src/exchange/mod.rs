@@ -7,6 +7,7 @@ mod cp4d_iam;
 mod cp4d_ldap;
 mod error;
 mod login;
+mod record;
 mod token;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 pub use error::ExchangeError;
 pub(crate) use error::Verdict;
+pub use record::Record;
 
 use crate::{
     connect::Connector,
@@ -28,8 +30,8 @@ pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Grant, ExchangeError>>
 
 /// A way to obtain a credential. It keeps no value and knows no schedule: that is the keeper's.
 pub trait Exchange: Send + Sync {
-    /// Makes one attempt, reading all secrets anew.
-    fn exchange(&self) -> Attempt<'_>;
+    /// Makes one attempt, reading all secrets anew, and tells `record` of its requests.
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a>;
 }
 
 /// What a successful attempt yields.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use super::{Attempt, Exchange, ExchangeError, Grant, is_sendable, read, unusable};
+use super::{Attempt, Exchange, ExchangeError, Grant, Record, is_sendable, read, unusable};
 use crate::{
     credential::VALUE,
     expiry::{self, Remaining},
@@ -19,7 +19,7 @@ pub(super) struct StoredToken {
 }
 
 impl Exchange for StoredToken {
-    fn exchange(&self) -> Attempt<'_> {
+    fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
         Box::pin(self.take())
     }
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use secrecy::ExposeSecret as _;
 use token_source::{
     Feed, Keeper, Kind, Location, Settings, Token,
-    exchange::{Attempt, Exchange, ExchangeError, Grant},
+    exchange::{Attempt, Exchange, ExchangeError, Grant, Record},
 };
 use tokio::time::{Instant, sleep};
 
@@ -44,7 +44,7 @@ pub(crate) struct Scripted<F> {
 pub(crate) type Attempts = Arc<Mutex<Vec<Instant>>>;
 
 impl<F: Fn(usize) -> Outcome + Send + Sync> Exchange for Scripted<F> {
-    fn exchange(&self) -> Attempt<'_> {
+    fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
         Box::pin(async {
             let sent = Instant::now();
             let n = {
