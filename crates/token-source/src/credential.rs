@@ -201,14 +201,14 @@ pub struct Token {
     pub value: SecretString,
     /// Which value of this credential it is.
     pub generation: Generation,
-    /// When it came into force.
+    /// When it came into force, on the [`clock`](crate::clock) of tokens.
     pub obtained: Instant,
-    /// When it ends; `None` where it does not (a License Service API token).
+    /// When it ends, on the same clock; `None` where it does not (a License Service API token).
     pub expires: Option<Instant>,
 }
 
 impl Token {
-    /// Whether it may still be sent at `now`.
+    /// Whether it may still be sent at `now`, on the clock of tokens.
     pub fn is_valid_at(&self, now: Instant) -> bool {
         self.expires.is_none_or(|end| now < end)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -14,7 +14,11 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::credential::{Generation, Settings, Token};
+use crate::{
+    clock,
+    credential::{Generation, Settings, Token},
+    rejection::{Advice, Circumstances, Rejections},
+};
 
 /// A credential as requests see it: the value in force, and ways to wait for one or to say that it was rejected.
 /// Clones are cheap and see the same; it may be used from any thread and runtime.
@@ -78,12 +82,13 @@ impl Feed {
         let token = self.0.token.load();
         token
             .as_ref()
-            .filter(|token| token.is_valid_at(Instant::now()))
+            .filter(|token| token.is_valid_at(clock::now()))
             .cloned()
     }
 
     /// The token that is valid now, or the one that comes within the wait that is configured; by default 5 s before
-    /// the first token and none afterwards. Does not wait for an attempt that lies behind the end of the wait.
+    /// the first token, or the first after the machine slept, and none otherwise. Does not wait for an attempt that
+    /// lies behind the end of the wait.
     ///
     /// # Errors
     /// [`Unavailable`], when there is none.
@@ -93,18 +98,25 @@ impl Feed {
         }
         // Subscribed before the next look at the token, so that one published in between is seen.
         let mut progress = self.0.progress.subscribe();
-        let default = if self.generation() == Generation::default() {
+        let overslept = progress.borrow().has_overslept();
+        if overslept {
+            self.wake();
+        }
+        let default = if overslept || self.generation() == Generation::default() {
             FIRST_TOKEN_WAIT
         } else {
             Duration::ZERO
         };
         let deadline = Instant::now() + self.0.wait.unwrap_or(default);
         loop {
-            let next_attempt = progress.borrow_and_update().next_attempt;
+            let attempt_is_far = {
+                let progress = progress.borrow_and_update();
+                progress.next_attempt > deadline && !progress.has_overslept()
+            };
             if let Some(token) = self.current() {
                 return Ok(token);
             }
-            if next_attempt > deadline
+            if attempt_is_far
                 || time::timeout_at(deadline, progress.changed())
                     .await
                     .is_err()
@@ -114,13 +126,58 @@ impl Feed {
         }
     }
 
-    /// Says that the upstream did not accept the token of `generation`. One still in force is exchanged soon; news
-    /// of an older one are no news.
-    pub fn reject(&self, generation: Generation) {
-        if generation == self.generation() {
-            self.0.rejected.store(generation.0, Ordering::Release);
-            self.0.rejection.notify_one();
+    /// After the upstream answered 401 to the value of `rejected`: the value to send once more with, obtained for all
+    /// who ask at the same time by one exchange. `None` when the answer is the upstream's opinion, which another value
+    /// would not change, or when there is no other value in time.
+    pub async fn after_rejection(&self, rejected: Generation) -> Option<Arc<Token>> {
+        // Subscribed before the keeper is told, so that what it does about it is seen.
+        let mut progress = self.0.progress.subscribe();
+        let advice = self.judge(rejected);
+        if advice == Advice::Await {
+            let patience = self.0.wait.unwrap_or_default().max(FIRST_TOKEN_WAIT);
+            let concluded = progress.wait_for(|_| !self.0.rejections().is_pending(rejected));
+            // Neither outcome says more than the look that follows.
+            let _ = time::timeout(patience, concluded).await;
         }
+        match advice {
+            Advice::Stands => None,
+            _ if self.generation() != rejected => self.current(),
+            _ => self.0.rejections().trial(rejected, clock::now()),
+        }
+    }
+
+    /// The same for a request that cannot be sent again: another value is obtained for those that follow, where it is
+    /// worth one.
+    pub fn reject(&self, rejected: Generation) {
+        self.judge(rejected);
+    }
+
+    fn judge(&self, rejected: Generation) -> Advice {
+        let Some(token) = self.0.token.load_full() else {
+            return Advice::Stands;
+        };
+        let stands = Circumstances {
+            token: &token,
+            now: clock::now(),
+            is_failing: self.0.progress.borrow().is_failing,
+        };
+        let advice = self.0.rejections().judge(rejected, stands);
+        if advice == Advice::Await {
+            self.0.news.notify_one();
+        }
+        advice
+    }
+
+    /// Tells whether the value that [`after_rejection`](Self::after_rejection) gave for that of `rejected` was taken.
+    pub fn replayed(&self, rejected: Generation, helped: bool) {
+        if self.0.rejections().replayed(rejected, helped) {
+            self.0.news.notify_one();
+        }
+    }
+
+    /// Lets the keeper see whether the machine has slept.
+    pub fn wake(&self) {
+        self.0.news.notify_one();
     }
 
     /// How the credential stands.
@@ -146,7 +203,7 @@ impl Feed {
     }
 }
 
-/// Where keeper and feeds meet: only the keeper writes, but for `rejected`.
+/// Where keeper and feeds meet: only the keeper writes, but for `rejections`.
 #[derive(Debug)]
 pub(crate) struct Cell {
     name: Arc<str>,
@@ -157,10 +214,10 @@ pub(crate) struct Cell {
     pub(crate) token: ArcSwapOption<Token>,
     /// Stored after the token, so that who sees it sees the token.
     generation: AtomicU64,
-    /// The generation that was rejected last.
-    rejected: AtomicU64,
-    /// Wakes the keeper after a rejection.
-    pub(crate) rejection: Notify,
+    /// Looked at after a 401 only.
+    rejections: Mutex<Rejections>,
+    /// Wakes the keeper: a rejection, or a machine that slept.
+    pub(crate) news: Notify,
     /// Wakes those who wait.
     pub(crate) progress: watch::Sender<Progress>,
 }
@@ -170,7 +227,18 @@ pub(crate) struct Cell {
 pub(crate) struct Progress {
     /// When the next attempt is made; in the past while one is under way.
     pub(crate) next_attempt: Instant,
+    /// The last attempt failed.
+    pub(crate) is_failing: bool,
+    /// How long the machine had slept when the keeper last looked.
+    pub(crate) slept: Duration,
     pub(crate) status: Status,
+}
+
+impl Progress {
+    /// The machine has slept, and the keeper has not noticed yet.
+    fn has_overslept(&self) -> bool {
+        clock::slept() >= self.slept + OVERSLEPT
+    }
 }
 
 impl Cell {
@@ -182,10 +250,12 @@ impl Cell {
             wait: settings.wait_for_token,
             token: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            rejection: Notify::new(),
+            rejections: Mutex::default(),
+            news: Notify::new(),
             progress: watch::Sender::new(Progress {
                 next_attempt: Instant::now(),
+                is_failing: false,
+                slept: clock::slept(),
                 status: Status::default(),
             }),
         }
@@ -206,10 +276,14 @@ impl Cell {
         self.generation.store(generation, Ordering::Release);
     }
 
-    /// Whether the token in force is one that was rejected.
-    pub(crate) fn is_rejected(&self) -> bool {
-        self.rejected.load(Ordering::Acquire) == self.generation().0
+    /// A panic while it was held leaves it as good as before: each change is one assignment.
+    pub(crate) fn rejections(&self) -> MutexGuard<'_, Rejections> {
+        self.rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A sleep of the machine that matters.
+const OVERSLEPT: Duration = Duration::from_secs(2);
 const FIRST_TOKEN_WAIT: Duration = Duration::from_secs(5);

@@ -1,22 +1,21 @@
 //! The one task that owns an exchange: it renews before expiry, notices new secrets, and never gives up.
 
-use std::time::SystemTime;
-use std::{fmt, mem, sync::Arc, time::Duration};
+mod news;
+mod outcome;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use std::{fmt, sync::Arc, time::Duration};
+
 use tokio::{
     select,
     time::{self, Instant},
 };
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use crate::{
-    connect::with_causes,
-    credential::{Generation, Settings, Token},
-    exchange::{self, Exchange, ExchangeError, Grant, Record, Verdict},
-    expiry,
+    clock::{self, SleepWatch},
+    credential::{Kind, Settings},
+    exchange::{self, Exchange, ExchangeError, Record},
     feed::{Cell, Feed},
-    schedule,
     secret::{Fingerprints, Location},
 };
 
@@ -42,8 +41,11 @@ pub struct Keeper {
     renewal: Instant,
     /// What is wrong at present; told once.
     complaint: Option<&'static str>,
-    /// When a rejection was last acted upon.
-    heeded: Option<Instant>,
+    /// The last attempt failed, or was of no use.
+    is_failing: bool,
+    /// Whether the server may learn of a new value later than we do.
+    keeps_former: bool,
+    sleep: SleepWatch,
     random: fastrand::Rng,
 }
 
@@ -55,6 +57,7 @@ struct Tried {
     due: Instant,
     /// What was wrong then.
     complaint: Option<&'static str>,
+    is_failing: bool,
 }
 
 impl Keeper {
@@ -74,6 +77,7 @@ impl Keeper {
             .collect();
         let sees_all = watched.len() == places.len();
         let poll = settings.poll.max(SHORTEST_POLL);
+        let keeps_former = matches!(settings.kind, Kind::Token { .. });
         let cell = Arc::new(Cell::new(settings));
         let keeper = Self {
             cell: cell.clone(),
@@ -88,7 +92,9 @@ impl Keeper {
             refusals: 0,
             renewal: Instant::now(),
             complaint: None,
-            heeded: None,
+            is_failing: false,
+            keeps_former,
+            sleep: SleepWatch::new(),
             random: fastrand::Rng::new(),
         };
         (keeper, Feed(cell))
@@ -99,12 +105,16 @@ impl Keeper {
     pub async fn run(mut self) -> ! {
         loop {
             let next_attempt = self.attempt().await;
+            self.conclude_rejection();
             self.rest(next_attempt).await;
         }
     }
 
     /// Exchanges, unless a look at the secrets shows that it cannot be done or was done already. When to try again.
     async fn attempt(&mut self) -> Instant {
+        if let Some(nap) = self.sleep.has_slept() {
+            self.catch_up(nap);
+        }
         // Looked at before it is used: a change in between costs one exchange too many, never one too few.
         let look = self.look().await;
         self.seen = look.as_ref().ok().copied();
@@ -123,8 +133,9 @@ impl Keeper {
                 self.refusals = 0;
             }
             Some(last) if Instant::now() < last.due => {
-                let (due, complaint) = (last.due, last.complaint);
+                let (due, complaint, is_failing) = (last.due, last.complaint, last.is_failing);
                 self.return_to(complaint);
+                self.is_failing = is_failing;
                 return due;
             }
             _ => {}
@@ -143,29 +154,34 @@ impl Keeper {
             content,
             due,
             complaint: self.complaint,
+            is_failing: self.is_failing,
         });
         due
     }
 
     /// Waits until the next attempt is due, by time, by a look that shows something else, or by rejection.
     async fn rest(&mut self, next_attempt: Instant) {
-        self.cell
-            .progress
-            .send_modify(|progress| progress.next_attempt = next_attempt);
+        self.tell_next_attempt(next_attempt);
         let mut next_look = Instant::now() + self.poll;
         loop {
             select! {
                 () = time::sleep_until(next_attempt) => break,
-                () = self.cell.rejection.notified() => if self.heeds_rejection() { break },
+                () = self.cell.news.notified() => if self.hears_news() { break },
                 () = time::sleep_until(next_look), if !self.watched.is_empty() => {
                     if self.look().await.ok() != self.seen { break }
                     next_look = Instant::now() + self.poll;
                 }
             }
         }
-        self.cell
-            .progress
-            .send_modify(|progress| progress.next_attempt = Instant::now());
+        self.tell_next_attempt(Instant::now());
+    }
+
+    fn tell_next_attempt(&self, next_attempt: Instant) {
+        self.cell.progress.send_modify(|progress| {
+            progress.next_attempt = next_attempt;
+            progress.is_failing = self.is_failing;
+            progress.slept = clock::slept();
+        });
     }
 
     /// The fingerprint of what the watched places hold now.
@@ -187,151 +203,6 @@ impl Keeper {
                 .send_modify(|progress| progress.status.last_error = complaint);
         }
     }
-
-    /// A rejection is worth one exchange, unless exchanges fail anyway (their pauses are there for a reason) or the
-    /// last rejection was just now: a platform that rejects everything must not be stormed.
-    fn heeds_rejection(&mut self) -> bool {
-        let now = Instant::now();
-        let recent = self
-            .heeded
-            .is_some_and(|heeded| now < heeded + REJECTION_PAUSE);
-        let heeds = self.cell.is_rejected() && self.complaint.is_none() && !recent;
-        if heeds {
-            info!(
-                credential = self.cell.name(),
-                "token rejected, exchanging it"
-            );
-            self.heeded = Some(now);
-            if let Some(last) = &mut self.last {
-                last.due = now;
-            }
-        }
-        heeds
-    }
-
-    /// Puts a grant in force; how long until it is renewed.
-    ///
-    /// # Errors
-    /// It is of no use, and the token in force stays: or else an endpoint that hands out the same token until its
-    /// end, or tokens that are over, would be asked as fast as it answers.
-    fn accept(&mut self, grant: Grant) -> Result<Duration, ExchangeError> {
-        let now = Instant::now();
-        let is_issued = grant.fixed_end;
-        let (token, is_same) = self.token(grant, now);
-        let (generation, expires) = (token.generation, token.expires);
-        if expires.is_some_and(|end| end <= now) {
-            return Err(ExchangeError::Over);
-        }
-        let left = expires.map_or(expiry::LONGEST, |end| end - now);
-        if !(is_same && is_issued) {
-            self.renewal = now + schedule::renewal(left, self.random.f64());
-        } else if self.renewal <= now {
-            return Err(ExchangeError::Unrenewed);
-        }
-        let mut pause = self.renewal - now;
-        self.refusals = 0;
-        let complaint = (left < SHORT_LIFE).then_some(SHORT_LIVED);
-        if complaint.is_some() {
-            self.failures = self.failures.saturating_add(1);
-            pause = pause.max(schedule::backoff(self.failures, None, self.random.f64()));
-        } else {
-            self.failures = 0;
-        }
-        self.cell.publish(token);
-        let credential = self.cell.name();
-        let before = mem::replace(&mut self.complaint, complaint);
-        if complaint.is_some() && before != complaint {
-            warn!(credential, told = SHORT_LIVED, ?left, next_attempt_in = ?pause, "credential obtained in vain");
-        } else if before != complaint || !is_same {
-            info!(credential, generation = generation.0, next_attempt_in = ?pause, "credential obtained");
-        } else {
-            debug!(credential, generation = generation.0, next_attempt_in = ?pause, "credential unchanged");
-        }
-        self.cell.progress.send_modify(|progress| {
-            let status = &mut progress.status;
-            status.tried = true;
-            status.generation = generation;
-            status.expires = expires.map(|_| SystemTime::now() + left);
-            status.last_success = Some(SystemTime::now());
-            status.succeeded += 1;
-            status.last_error = complaint;
-        });
-        Ok(pause)
-    }
-
-    /// The token that a grant makes, and whether it has the same value as the last. Such a one keeps its end where
-    /// that was counted from the first request, and its generation, so that nobody tries again with what was
-    /// rejected; unless it ends earlier, which nobody would notice otherwise.
-    fn token(&self, grant: Grant, now: Instant) -> (Token, bool) {
-        let Grant {
-            value,
-            expires,
-            fixed_end,
-        } = grant;
-        let next = Generation(self.cell.generation().0 + 1);
-        match self.cell.token.load_full() {
-            Some(old) if is_equal(&old.value, &value) => {
-                let expires = if fixed_end { old.expires } else { expires };
-                let generation = if is_earlier(expires, old.expires) {
-                    next
-                } else {
-                    old.generation
-                };
-                let obtained = old.obtained;
-                let token = Token {
-                    value,
-                    generation,
-                    obtained,
-                    expires,
-                };
-                (token, true)
-            }
-            _ => {
-                let token = Token {
-                    value,
-                    generation: next,
-                    obtained: now,
-                    expires,
-                };
-                (token, false)
-            }
-        }
-    }
-
-    /// Counts a failure; how long until the next attempt.
-    fn pause_after(&mut self, error: &ExchangeError) -> Duration {
-        match error.verdict() {
-            Verdict::Unready if self.sees_all => self.poll,
-            Verdict::Unready | Verdict::Transient => {
-                self.failures = self.failures.saturating_add(1);
-                schedule::backoff(self.failures, error.retry_after(), self.random.f64())
-            }
-            Verdict::Refused => {
-                self.refusals = self.refusals.saturating_add(1);
-                schedule::refusal(self.refusals, error.retry_after())
-            }
-        }
-    }
-
-    /// Tells of a failure; the token in force stays.
-    fn complain(&mut self, error: &ExchangeError, pause: Duration) {
-        let told = error.told();
-        let (credential, cause) = (self.cell.name(), with_causes(error));
-        if self.complaint.replace(told) == Some(told) {
-            debug!(credential, told, cause, next_attempt_in = ?pause, "credential still not obtained");
-        } else {
-            warn!(credential, told, cause, next_attempt_in = ?pause, "credential not obtained");
-        }
-        self.cell.progress.send_modify(|progress| {
-            let status = &mut progress.status;
-            status.tried = true;
-            status.last_error = Some(told);
-            match error.verdict() {
-                Verdict::Refused => status.refused += 1,
-                Verdict::Unready | Verdict::Transient => status.failed += 1,
-            }
-        });
-    }
 }
 
 impl fmt::Debug for Keeper {
@@ -342,28 +213,5 @@ impl fmt::Debug for Keeper {
     }
 }
 
-fn is_equal(one: &SecretString, other: &SecretString) -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "two values of the same credential are compared"
-    )]
-    let equal = one.expose_secret() == other.expose_secret();
-    equal
-}
-
-/// Whether an end lies before the one that is known, by more than two clocks differ that are read one after the other.
-fn is_earlier(end: Option<Instant>, known: Option<Instant>) -> bool {
-    match (end, known) {
-        (Some(end), Some(known)) => end + CLOCK_DIFFERENCE < known,
-        (end, known) => end.is_some() && known.is_none(),
-    }
-}
-
-/// Between two exchanges on account of rejections.
-const REJECTION_PAUSE: Duration = Duration::from_secs(10);
 /// Against a configuration that would look at its files without a pause.
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
-/// A token that lives shorter cannot be renewed in time; the pauses between attempts grow as if it were none.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
-const SHORT_LIVED: &str = "the token ends too soon to be kept fresh";
-const CLOCK_DIFFERENCE: Duration = Duration::from_millis(100);

@@ -3,6 +3,7 @@
 //! A keeper is the one task that owns an exchange: it renews before expiry and never gives up. Its feed is the
 //! read side: the current [`Token`], without a lock and without waiting.
 
+pub mod clock;
 pub mod connect;
 pub mod credential;
 pub mod exchange;
@@ -10,6 +11,7 @@ mod expiry;
 pub mod feed;
 mod http;
 pub mod keeper;
+mod rejection;
 mod schedule;
 pub mod secret;
 pub mod tls;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use form_urlencoded::Serializer;
 use http::{HeaderName, HeaderValue, Request, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::Instant;
 
 use super::{
     Attempt, Exchange, ExchangeError, Grant, Record, answer::Issued, read, read_optional, read_text,
 };
 use crate::{
+    clock,
     connect::Connector,
     credential::{ACCOUNT_ID, PASSWORD, Text, USERNAME},
     http::{self as endpoint, Body},
@@ -40,14 +40,14 @@ impl Cp4dIam {
         let password = read(PASSWORD, &self.password).await?;
         let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref()).await?;
 
-        let identity_sent = Instant::now();
+        let identity_sent = clock::now();
         let request = identity_request(&username, &password, account_id.as_ref());
         let identity = Issued::from_answer(
             IDENTITY_TOKEN,
             &endpoint::send(&self.identity, request, record).await?,
         )?;
 
-        let sent = Instant::now();
+        let sent = clock::now();
         let mut request = Request::get(VALIDATE_AUTH)
             .body(Body::default())
             .expect("a step is a path");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{ExchangeError, Grant, Record, answer::Issued};
 use crate::{
+    clock,
     connect::Connector,
     http::{self as endpoint, Body},
 };
@@ -33,7 +33,7 @@ impl Login<'_> {
         fallback: Duration,
         record: &Record,
     ) -> Result<Grant, ExchangeError> {
-        let sent = Instant::now();
+        let sent = clock::now();
         let answer = endpoint::send(platform, self.request(step), record).await?;
         Ok(Issued::from_answer(step, &answer)?.into_grant(sent, fallback))
     }

@@ -38,7 +38,7 @@ pub trait Exchange: Send + Sync {
 pub struct Grant {
     /// The value, without scheme: visible ASCII without spaces, at most 64 KiB.
     pub value: SecretString,
-    /// When it ends; `None`: never.
+    /// When it ends, on the [`clock`](crate::clock) of tokens; `None`: never.
     pub expires: Option<Instant>,
     /// The end was counted from the request by what is written in the value (`exp - iat` of a JWT): an endpoint
     /// that hands out its token again does not prolong it.

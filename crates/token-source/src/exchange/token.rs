@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use secrecy::ExposeSecret as _;
-use tokio::time::Instant;
 
 use super::{Attempt, Exchange, ExchangeError, Grant, Record, is_sendable, read, unusable};
 use crate::{
+    clock,
     credential::VALUE,
     expiry::{self, Remaining},
     secret::{Location, SecretError},
@@ -42,7 +42,7 @@ impl StoredToken {
             Remaining::Left(left) => Some(left),
             Remaining::Unknown => self.lifetime.map(|lifetime| lifetime.min(expiry::LONGEST)),
         };
-        let expires = left.map(|left| Instant::now() + left);
+        let expires = left.map(|left| clock::now() + left);
         // Worked out anew at each reading: so it follows a clock that is set right.
         Ok(Grant {
             value,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
 mod pacing;
+mod rejections;
 mod scripted;
 mod secrets;
 
@@ -146,27 +147,6 @@ async fn the_old_token_serves_until_its_end_and_never_longer() {
         ),
         (2, 5, 0, None)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rejected_token_is_exchanged_once() {
-    let (feed, attempts) = scripted(None, Duration::ZERO, |n| Outcome::Grant {
-        n,
-        lifetime: 600,
-    });
-    feed.wait().await.unwrap();
-    for _ in 0..100 {
-        feed.reject(Generation(1));
-        sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!((count(&attempts), feed.generation()), (2, Generation(2)));
-    feed.reject(Generation(2));
-    sleep(seconds(5)).await;
-    assert_eq!(count(&attempts), 2, "not twice within 10 s");
-    sleep(seconds(6)).await;
-    feed.reject(Generation(2));
-    sleep(seconds(1)).await;
-    assert_eq!((count(&attempts), feed.generation()), (3, Generation(3)));
 }
 
 #[tokio::test(start_paused = true)]

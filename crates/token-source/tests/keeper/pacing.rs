@@ -129,6 +129,7 @@ async fn an_end_that_moves_earlier_is_seen_by_who_looks_at_the_generation() {
         lifetime: [600, 60, 900][n.min(2)],
     });
     let first = feed.wait().await.unwrap();
+    sleep(seconds(10)).await;
     feed.reject(Generation(1));
     sleep(seconds(1)).await;
     let second = feed.current().unwrap();

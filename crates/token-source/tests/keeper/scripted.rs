@@ -46,10 +46,10 @@ pub(crate) type Attempts = Arc<Mutex<Vec<Instant>>>;
 impl<F: Fn(usize) -> Outcome + Send + Sync> Exchange for Scripted<F> {
     fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
         Box::pin(async {
-            let sent = Instant::now();
+            let sent = token_source::clock::now();
             let n = {
                 let mut attempts = self.attempts.lock().unwrap();
-                attempts.push(sent);
+                attempts.push(Instant::now());
                 attempts.len() - 1
             };
             sleep(self.takes).await;
@@ -84,7 +84,7 @@ pub(crate) fn scripted(
     script: impl Fn(usize) -> Outcome + Send + Sync + 'static,
 ) -> (Feed, Attempts) {
     let value = file.map_or_else(|| Location::Env("UNUSED".into()), location);
-    scripted_kind(Kind::Token { value }, takes, script)
+    scripted_kind(Kind::ServiceAccount { value }, takes, script)
 }
 
 /// The same for a kind that reads from other places.
