@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::journey::trip::Trip;
+use crate::journey::{replay::Outcome, trip::Trip};
 
 /// The `tracing` target of access lines.
 pub const TARGET: &str = "access";
@@ -22,6 +22,7 @@ pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
         duration_ms = millis(duration),
         overhead_ms = trip.overhead.map(millis),
         code = trip.code,
+        replay = trip.replay.map(Outcome::name),
         request_id = trip.request_id.as_deref(),
         "request"
     );

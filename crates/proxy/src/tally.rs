@@ -26,6 +26,7 @@ type ByName<T> = RefCell<Vec<(Arc<str>, Rc<T>)>>;
 pub struct RouteTally {
     requests: RefCell<Vec<((&'static str, u16), u64)>>,
     faults: RefCell<Vec<(&'static str, u64)>>,
+    replays: RefCell<Vec<(&'static str, u64)>>,
     scrubbed: Cell<u64>,
     in_flight: Cell<u64>,
     duration: Histogram,
@@ -57,6 +58,8 @@ pub struct RouteCounts {
     pub requests: BTreeMap<(&'static str, u16), u64>,
     /// Faults by code.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Answers of 401 to an attached credential, by what came of them.
+    pub replays: BTreeMap<&'static str, u64>,
     /// Answers in whose headers a credential was overwritten.
     pub scrubbed: u64,
     /// Requests under way.
@@ -156,6 +159,11 @@ impl RouteTally {
         count(&self.faults, code);
     }
 
+    /// A 401 to an attached credential, by what came of it.
+    pub fn replay(&self, outcome: &'static str) {
+        count(&self.replays, outcome);
+    }
+
     /// A credential was overwritten in the headers of an answer.
     pub fn scrubbed(&self) {
         add(&self.scrubbed, 1);
@@ -165,6 +173,7 @@ impl RouteTally {
         RouteCounts {
             requests: self.requests.borrow().iter().copied().collect(),
             faults: self.faults.borrow().iter().copied().collect(),
+            replays: self.replays.borrow().iter().copied().collect(),
             scrubbed: self.scrubbed.get(),
             in_flight: self.in_flight.get(),
             duration: self.duration.counts(),
@@ -214,6 +223,9 @@ impl RouteCounts {
         }
         for (key, count) in other.faults {
             *self.faults.entry(key).or_default() += count;
+        }
+        for (outcome, count) in other.replays {
+            *self.replays.entry(outcome).or_default() += count;
         }
         self.scrubbed += other.scrubbed;
         self.in_flight += other.in_flight;

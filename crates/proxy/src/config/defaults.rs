@@ -21,6 +21,8 @@ pub(super) const MAX_HEAD_SIZE: usize = 64 * 1024;
 pub(super) const MAX_CONNECTIONS: usize = 10_000;
 pub(super) const SOCKET_MODE: u32 = 0o600;
 
+pub(super) const REPLAY_LIMIT: usize = 256 * 1024;
+
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Half an hour: IBM's own clients wait as long for a model.
 pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30 * 60);

@@ -290,6 +290,7 @@ fn route() -> Route {
         default_query: Vec::new(),
         drop_query: Vec::new(),
         max_body: None,
+        replay_limit: defaults::REPLAY_LIMIT,
         forwarded: Forwarded::Remove,
     }
 }

@@ -189,6 +189,8 @@ pub struct Route {
     pub drop_query: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body: Option<u64>,
+    /// How much of a request body is kept, in bytes, to send it once more after a 401.
+    pub replay_limit: usize,
     /// What becomes of `Forwarded` and `X-Forwarded-*`.
     pub forwarded: Forwarded,
 }
@@ -267,3 +269,6 @@ pub struct Waiver {
     /// What it was given up for, such as `upstream.platform`.
     pub place: String,
 }
+
+/// The largest `replay_limit`, in bytes: what one worker keeps of all its requests together.
+pub const LARGEST_REPLAY_LIMIT: u64 = 16 << 20;

@@ -1,9 +1,11 @@
 //! The body of an answer on its way to the client: each piece goes on as it comes, none is kept.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -99,6 +101,35 @@ impl Passing {
         connection.watch.poll_passed(cx).is_ready()
     }
 
+    /// Reads the rest of an answer that nobody wants, up to a bound, so that its connection can be used again.
+    pub fn discard(mut self) {
+        let Some(connection) = self.connection.take().filter(|_| self.progress.ended.get()) else {
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            let mut left = MOST_DISCARDED;
+            let read = async {
+                while !self.incoming.is_end_stream() {
+                    match poll_fn(|cx| Pin::new(&mut self.incoming).poll_frame(cx)).await {
+                        None => break,
+                        Some(Err(_)) => return false,
+                        Some(Ok(frame)) => {
+                            let size = frame.data_ref().map_or(0, Bytes::len);
+                            match left.checked_sub(size) {
+                                Some(rest) => left = rest,
+                                None => return false,
+                            }
+                        }
+                    }
+                }
+                true
+            };
+            if let Ok(true) = tokio::time::timeout(DISCARD_TIME, read).await {
+                self.pool.put_back(connection, Instant::now());
+            }
+        });
+    }
+
     fn put_back(&mut self) {
         let Some(connection) = self.connection.take() else {
             return;
@@ -177,3 +208,8 @@ impl Body for Answer {
         }
     }
 }
+
+/// What is read of an answer that nobody wants, in bytes: more than any 401 has.
+const MOST_DISCARDED: usize = 64 << 10;
+
+const DISCARD_TIME: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret as _;
 use smallvec::SmallVec;
-use token_source::{Feed, Generation, Token};
+use token_source::{Feed, Generation, Token, clock};
 use tokio::time::Instant;
 
 use super::rewrite::Target;
@@ -75,23 +75,38 @@ impl Attacher {
                 self.build(&token)
             }
         };
-        match &built.form {
-            Form::Header(name, value) => drop(headers.insert(name, value.clone())),
-            Form::Query(pair) => target.append_pair(pair),
-        }
+        built.put_on(headers, target);
         Ok(built)
     }
 
-    /// Tells the keeper that the upstream refused this value.
-    pub fn reject(&self, generation: Generation) {
-        self.attachment.feed.reject(generation);
+    /// The value to send once more with after the upstream answered 401 to this one, if there is one.
+    pub async fn after_rejection(&self, rejected: &Built) -> Option<Rc<Built>> {
+        let feed = &self.attachment.feed;
+        let token = feed.after_rejection(rejected.generation).await?;
+        // One that is not in force is only tried: no other request is to see it.
+        let is_in_force = token.generation == feed.generation();
+        Some(match is_in_force {
+            true => self.build(&token),
+            false => Rc::new(Built::new(&token, &self.attachment.place)),
+        })
     }
 
-    fn in_force(&self) -> Option<Rc<Built>> {
+    /// Tells the keeper that the upstream answered 401 to this value, of a request that is not sent once more.
+    pub fn reject(&self, rejected: &Built) {
+        self.attachment.feed.reject(rejected.generation);
+    }
+
+    /// Tells whether the upstream took the value that was sent instead of this one.
+    pub fn replayed(&self, rejected: &Built, helped: bool) {
+        self.attachment.feed.replayed(rejected.generation, helped);
+    }
+
+    /// The value in force, if there is a valid one.
+    pub fn in_force(&self) -> Option<Rc<Built>> {
         let feed = &self.attachment.feed;
-        let (current, now) = (feed.generation(), Instant::now());
+        let current = feed.generation();
         let is_current = |built: &&Rc<Built>| {
-            built.generation == current && built.expires.is_none_or(|end| now < end)
+            built.generation == current && built.expires.is_none_or(|end| clock::now() < end)
         };
         if let Some(built) = self.built.borrow().as_ref().filter(is_current) {
             return Some(Rc::clone(built));
@@ -144,6 +159,14 @@ impl Built {
             expires: token.expires,
             form,
             needles,
+        }
+    }
+
+    /// Puts it on a request that has nothing else in its place.
+    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) {
+        match &self.form {
+            Form::Header(name, value) => drop(headers.insert(name, value.clone())),
+            Form::Query(pair) => target.append_pair(pair),
         }
     }
 

@@ -4,8 +4,10 @@ pub mod admit;
 pub mod answer;
 pub mod attach;
 pub mod forward;
+pub mod kept;
 pub mod pool;
 pub mod query;
+pub mod replay;
 pub mod respond;
 pub mod rewrite;
 pub mod route;
@@ -25,7 +27,9 @@ use self::{
     admit::{Admission, Admitted, Peer},
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
+    kept::Memory,
     pool::{Pool, Upstream},
+    replay::Spare,
     route::{Path, Route},
     trip::Trip,
     upload::Upload,
@@ -66,6 +70,8 @@ pub struct View {
     plan: Arc<Plan>,
     routes: Vec<RouteView>,
     pools: Vec<Rc<Pool>>,
+    /// For copies of request bodies.
+    memory: Rc<Memory>,
     unrouted: Rc<RouteTally>,
 }
 
@@ -91,7 +97,7 @@ pub trait Client: fmt::Debug {
 
 impl View {
     /// A view for one worker.
-    pub fn new(plan: Arc<Plan>, sweeper: &Rc<Sweeper>, tally: &Tally) -> Self {
+    pub fn new(plan: Arc<Plan>, sweeper: &Rc<Sweeper>, memory: &Rc<Memory>, tally: &Tally) -> Self {
         let view = |route: &Route| RouteView {
             attachers: route.attach.iter().cloned().map(Attacher::new).collect(),
             tally: tally.route(&route.name),
@@ -103,6 +109,7 @@ impl View {
                 .iter()
                 .map(|up| Pool::new(Arc::clone(up), Rc::clone(sweeper), tally))
                 .collect(),
+            memory: Rc::clone(memory),
             unrouted: tally.route(&Arc::from(UNROUTED)),
             plan,
         }
@@ -112,6 +119,11 @@ impl View {
     pub fn reap(&self) {
         let now = Instant::now();
         self.pools.iter().for_each(|pool| pool.reap(now));
+    }
+
+    /// Closes all idle upstream connections.
+    pub fn drop_idle(&self) {
+        self.pools.iter().for_each(|pool| pool.drop_idle());
     }
 
     /// The route that takes a path, and the path as it goes upstream.
@@ -203,7 +215,7 @@ pub async fn travel(
 /// The steps of an admitted request, in order.
 async fn steps(
     mut head: Parts,
-    mut body: Upload,
+    body: Upload,
     view: &View,
     listener: &ListenerPlan,
     host: &str,
@@ -231,8 +243,10 @@ async fn steps(
     let mut target = route.rewrite.target(route, &came, path);
 
     // attach
+    let attachers: &[Attacher] = if public { &[] } else { &mine.attachers };
+    let spare = (!attachers.is_empty()).then(|| Spare::of(&head, &target));
     let mut attached = Attached::new();
-    for attacher in mine.attachers.iter().filter(|_| !public) {
+    for attacher in attachers {
         attached.push(attacher.attach(&mut head.headers, &mut target).await?);
     }
     head.uri = Uri::from(target.into_path_and_query()?);
@@ -241,17 +255,19 @@ async fn steps(
     trip.leaves(Instant::now());
     let pool = &view.pools[route.upstream];
     body.limit(route.max_body, route.rewrite.attaches);
-    let (mut answer, passing) = forward::forward(pool, head, body).await?;
+    if spare.is_some() {
+        body.progress().keep(route.replay_limit, &view.memory);
+    }
+    let mut answer = forward::forward(pool, head, body).await?;
+
+    // and once more, after a 401
+    if let Some(spare) = spare {
+        answer = replay::replay(answer, spare, attachers, &mut attached, pool, trip).await?;
+    }
 
     // respond
-    respond::clean(
-        &mut answer,
-        route,
-        pool.upstream(),
-        &mine.attachers,
-        &attached,
-        trip,
-    )?;
+    let (mut answer, passing) = answer;
+    respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
     Ok((answer, passing))
 }
 

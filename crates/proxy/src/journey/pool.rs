@@ -171,6 +171,11 @@ impl Pool {
         idle.push((connection, now));
     }
 
+    /// Closes everything that is idle.
+    pub fn drop_idle(&self) {
+        self.idle.take();
+    }
+
     /// Closes what has been idle for too long: before the upstream does, as far as one can know.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|(connection, since)| {

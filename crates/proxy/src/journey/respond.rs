@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
-    attach::{Attached, Attacher},
+    attach::Attached,
     pool::Upstream,
     query::without,
     rewrite::drop_hop_by_hop,
@@ -25,7 +25,6 @@ pub fn clean(
     head: &mut Parts,
     route: &Route,
     upstream: &Upstream,
-    attachers: &[Attacher],
     attached: &Attached,
     trip: &Trip,
 ) -> Result<(), Fault> {
@@ -49,15 +48,18 @@ pub fn clean(
         }
     }
     let mut masked = false;
-    for (attacher, built) in attachers.iter().zip(attached) {
+    for built in attached {
         masked |= built.mask(&mut head.headers);
-        if head.status == StatusCode::UNAUTHORIZED {
-            attacher.reject(built.generation);
-        }
     }
     if masked {
         tracing::warn!(route = %route.name, "the upstream put the credential into a header of its answer");
         trip.scrubbed();
+    }
+    if let Some(outcome) = trip.replay {
+        let outcome = outcome.name();
+        let status = format!("{PROXY_NAME}; received-status=401; details=\"{outcome}\"");
+        let status = HeaderValue::try_from(status).expect("words are visible ASCII");
+        head.headers.append(PROXY_STATUS, status);
     }
     Ok(())
 }

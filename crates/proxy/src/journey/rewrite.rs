@@ -38,7 +38,7 @@ pub struct Rewrite {
 }
 
 /// The target of a request on its way upstream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// Byte for byte as the client sent it.
     AsItCame(PathAndQuery),

@@ -43,6 +43,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Largest request body, in bytes.
     pub max_body: Option<u64>,
+    /// How much of a request body is kept, in bytes, to send it once more after a 401.
+    pub replay_limit: usize,
 }
 
 /// A path that means one thing only: no dot segments, no empty segments but the last, no encoded slashes.
@@ -246,6 +248,7 @@ mod tests {
             attach: Vec::new(),
             rewrite: Rewrite::default(),
             max_body: None,
+            replay_limit: 0,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::Client;
+use super::{Client, replay::Outcome};
 use crate::{access_log, fault::Fault, tally::RouteTally};
 
 /// What is known of a journey so far.
@@ -31,6 +31,8 @@ pub struct Trip {
     pub status: Option<StatusCode>,
     /// The code of the fault that stopped it.
     pub code: Option<&'static str>,
+    /// What came of a 401, if the upstream answered with one to what was attached.
+    pub replay: Option<Outcome>,
     /// Bytes of the answer's body so far.
     pub bytes: u64,
     complete: bool,
@@ -58,6 +60,7 @@ impl Trip {
             overhead: None,
             status: None,
             code: None,
+            replay: None,
             bytes: 0,
             complete: false,
         }
@@ -83,6 +86,12 @@ impl Trip {
     /// The request leaves for the upstream now.
     pub fn leaves(&mut self, now: Instant) {
         self.overhead = Some(now.duration_since(self.started));
+    }
+
+    /// The upstream answered 401 to what was attached, and this came of it.
+    pub fn replayed(&mut self, outcome: Outcome) {
+        self.replay = Some(outcome);
+        self.tally.replay(outcome.name());
     }
 
     /// A credential was overwritten in the headers of the answer.

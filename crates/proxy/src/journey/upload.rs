@@ -1,4 +1,4 @@
-//! The body of a request on its way to the upstream: each piece goes on as it comes, none is kept.
+//! The body of a request on its way to the upstream: each piece goes on as it comes, and a copy may be kept.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -16,7 +16,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::Client;
+use super::{
+    Client,
+    kept::{Charge, Kept, Memory},
+};
 use crate::{fault::Fault, sweep::Watch};
 
 /// How far a request body has come; shared with the steps that wait for the answer, which may take it back.
@@ -32,14 +35,28 @@ pub struct Progress {
     waits_for_leave: Cell<bool>,
     incoming: RefCell<Option<Incoming>>,
     client: Option<Rc<dyn Client>>,
+    /// How many more bytes the body may have.
+    left: Cell<Option<u64>>,
+    drops_trailers: Cell<bool>,
+    /// All that has been read so far; `None` where it is not kept, or no longer.
+    kept: RefCell<Option<Kept>>,
+    /// What was kept and is on its way once more.
+    charge: RefCell<Option<Charge>>,
+    /// Nothing has been read so far.
+    is_untouched: Cell<bool>,
+    /// Nothing goes on until it is known whether the request is to be sent once more: who waits to go on.
+    held: RefCell<Option<Option<Waker>>>,
+    /// How often the body was begun; the upload of an earlier sending is void.
+    sending: Cell<u32>,
 }
 
 /// A request body.
 #[derive(Debug)]
 pub struct Upload {
     progress: Rc<Progress>,
-    left: Option<u64>,
-    drops_trailers: bool,
+    sending: u32,
+    /// What was read of it when it was sent before.
+    again: Option<Kept>,
     deadline: Option<(Rc<Watch>, Duration)>,
 }
 
@@ -90,6 +107,67 @@ impl Progress {
         });
     }
 
+    /// Keeps a copy of what is read from now on, where it has up to `most` bytes and there is memory for it.
+    pub fn keep(&self, most: usize, memory: &Rc<Memory>) {
+        let expected = self.expected();
+        if !self.ended.get() && most > 0 && expected <= most {
+            self.kept.replace(Some(Kept::new(most, Rc::clone(memory))));
+        }
+    }
+
+    /// The request will not be sent once more: nothing needs to be kept.
+    pub fn forget(&self) {
+        self.kept.take();
+        if let Some(Some(waiting)) = self.held.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Holds the body back until it is sent once more or [forgotten](Self::forget); whether it can be sent once more.
+    pub fn hold(&self) -> bool {
+        self.held.replace(Some(None));
+        self.is_untouched.get() || self.kept.borrow().is_some()
+    }
+
+    /// The body from its beginning, to be sent once more; the upload that there was is void.
+    ///
+    /// Only for one that [can be](Self::hold).
+    pub fn again(self: &Rc<Self>) -> Upload {
+        self.sending.set(self.sending.get() + 1);
+        let again = self.kept.take().filter(|kept| kept.size() > 0);
+        if self.ended.get() {
+            self.incoming.take();
+            self.ended.set(again.is_none());
+        }
+        self.answered.set(false);
+        self.held.take();
+        Upload {
+            progress: Rc::clone(self),
+            sending: self.sending.get(),
+            again,
+            deadline: None,
+        }
+    }
+
+    /// How many bytes are still to come, as far as the client has said.
+    fn expected(&self) -> usize {
+        let incoming = self.incoming.borrow();
+        let hint = incoming.as_ref().map(Body::size_hint).unwrap_or_default();
+        usize::try_from(hint.lower()).unwrap_or(usize::MAX)
+    }
+
+    /// Keeps a piece that was read, if everything before it was kept.
+    fn keep_piece(&self, piece: &[u8]) {
+        self.is_untouched.set(false);
+        let mut kept = self.kept.borrow_mut();
+        if let Some(copy) = &mut *kept {
+            let expected = copy.size() + piece.len() + self.expected();
+            if !copy.add(piece, expected) {
+                *kept = None;
+            }
+        }
+    }
+
     fn wait(&self, waits: bool) {
         if let Some(client) = &self.client {
             client.waits_for_body(waits);
@@ -112,6 +190,7 @@ impl Upload {
             waits_for_leave: Cell::new(waits_for_leave),
             incoming: RefCell::new(Some(incoming)),
             client: Some(client),
+            is_untouched: Cell::new(true),
             ..Progress::default()
         })
     }
@@ -127,17 +206,17 @@ impl Upload {
     fn with(progress: Progress) -> Self {
         Self {
             progress: Rc::new(progress),
-            left: None,
-            drops_trailers: false,
+            sending: 0,
+            again: None,
             deadline: None,
         }
     }
 
     /// No more than `max` bytes; and no trailers where something is attached, since a forged credential may stand in
     /// them.
-    pub fn limit(&mut self, max: Option<u64>, drops_trailers: bool) {
-        self.left = max;
-        self.drops_trailers = drops_trailers;
+    pub fn limit(&self, max: Option<u64>, drops_trailers: bool) {
+        self.progress.left.set(max);
+        self.progress.drops_trailers.set(drops_trailers);
     }
 
     /// The upstream has `within` to answer from the last piece that went out; while the client owes one, it has no
@@ -149,6 +228,11 @@ impl Upload {
     /// How far it has come.
     pub fn progress(&self) -> Rc<Progress> {
         Rc::clone(&self.progress)
+    }
+
+    /// Whether the body goes out by another sending of the request now.
+    fn is_void(&self) -> bool {
+        self.sending != self.progress.sending.get()
     }
 
     fn wait(&self, waits: bool) {
@@ -175,9 +259,24 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
+        if this.is_void() {
+            return Poll::Ready(Some(Err(Cut)));
+        }
+        if let Some(waiting) = &mut *this.progress.held.borrow_mut() {
+            *waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(again) = this.again.take() {
+            let (bytes, charge) = again.into_bytes();
+            this.progress.charge.replace(Some(charge));
+            if this.progress.incoming.borrow().is_none() {
+                this.progress.ended.set(true);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         let mut slot = this.progress.incoming.borrow_mut();
         let Some(incoming) = &mut *slot else {
-            // There never was a body, or it has been taken back.
+            // There never was a body, it was sent once more, or it has been taken back.
             return Poll::Ready((!this.progress.ended.get()).then_some(Err(Cut)));
         };
         this.progress.waits_for_leave.set(false);
@@ -188,15 +287,18 @@ impl Body for Upload {
         let fault = match ready!(polled) {
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match this.left {
+                match this.progress.left.get() {
                     Some(left) if size > left => Fault::BodyTooLarge,
                     left => {
-                        this.left = left.map(|left| left - size);
+                        this.progress.left.set(left.map(|left| left - size));
+                        if let Some(data) = frame.data_ref() {
+                            this.progress.keep_piece(data);
+                        }
                         // hyper asks a body that is known to have ended for nothing more.
                         if ends || frame.is_trailers() {
                             this.progress.end();
                         }
-                        let dropped = frame.is_trailers() && this.drops_trailers;
+                        let dropped = frame.is_trailers() && this.progress.drops_trailers.get();
                         return Poll::Ready((!dropped).then_some(Ok(frame)));
                     }
                 }
@@ -213,25 +315,26 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.progress
-            .incoming
-            .borrow()
-            .as_ref()
-            .map_or(self.progress.ended.get(), Body::is_end_stream)
+        let incoming = self.progress.incoming.borrow();
+        let rest = incoming.as_ref();
+        self.again.is_none() && rest.map_or(self.progress.ended.get(), Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &*self.progress.incoming.borrow() {
-            Some(incoming) => incoming.size_hint(),
-            None => SizeHint::with_exact(0),
+        let again = self.again.as_ref().map_or(0, Kept::size) as u64;
+        let incoming = self.progress.incoming.borrow();
+        let rest = incoming.as_ref().map(Body::size_hint);
+        match rest.map_or(Some(0), |rest| rest.exact()) {
+            Some(rest) => SizeHint::with_exact(again + rest),
+            None => SizeHint::default(),
         }
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // A body that was taken back is somebody else's to wait for.
-        if self.progress.incoming.borrow().is_some() {
+        // A body that was taken back, or is sent once more, is somebody else's to wait for.
+        if !self.is_void() && self.progress.incoming.borrow().is_some() {
             self.progress.wait(false);
         }
     }

@@ -1,8 +1,8 @@
 //! The control thread: keepers, admin addresses, and the phases of the end.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use token_source::{Feed, Keeper};
+use token_source::{Feed, Keeper, clock::SleepWatch};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
@@ -100,6 +100,7 @@ impl Control<'_> {
         for keeper in std::mem::take(&mut self.keepers) {
             keepers.spawn_local(keeper.run());
         }
+        tokio::task::spawn_local(notice_sleep(self.feeds.clone()));
         for waiver in &self.config.waivers {
             tracing::warn!(kind = waiver.kind, at = %waiver.place, "waived");
         }
@@ -163,3 +164,16 @@ impl Control<'_> {
         }
     }
 }
+
+/// Wakes the keepers after the machine has slept, whose timers did not count that.
+async fn notice_sleep(feeds: Vec<Feed>) {
+    let mut sleep = SleepWatch::new();
+    loop {
+        tokio::time::sleep(LOOK_FOR_SLEEP).await;
+        if sleep.has_slept().is_some() {
+            feeds.iter().for_each(Feed::wake);
+        }
+    }
+}
+
+const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);

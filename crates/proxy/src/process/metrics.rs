@@ -173,6 +173,20 @@ impl Encoder<'_, '_> {
             },
         )?;
         self.family(
+            "replays",
+            "Answers of 401 to an attached credential, by what came of them",
+            MetricType::Counter,
+            |family| {
+                for (route, of) in routes {
+                    for (outcome, count) in &of.replays {
+                        let labels = [("route", &**route), ("outcome", *outcome)];
+                        counter(family, &labels, *count)?;
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        self.family(
             "scrubbed",
             "Answers in which a credential was overwritten",
             MetricType::Counter,

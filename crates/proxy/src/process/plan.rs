@@ -139,6 +139,7 @@ fn build_route(
             via: via.clone(),
         },
         max_body: route.max_body,
+        replay_limit: route.replay_limit,
     }
 }
 

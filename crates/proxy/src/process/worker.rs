@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::Cache;
-use token_source::connect::with_causes;
+use token_source::{clock::SleepWatch, connect::with_causes};
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc, oneshot},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    journey::{Plan, UNROUTED, View},
+    journey::{Plan, UNROUTED, View, kept::Memory},
     sweep::Sweeper,
     tally::{Counts, Tally},
 };
@@ -52,6 +52,7 @@ pub enum Question {
 pub struct Worker {
     plan: RefCell<PlanView>,
     sweeper: Rc<Sweeper>,
+    memory: Rc<Memory>,
     tally: Tally,
     draining: Cell<bool>,
     stop_accepting: Notify,
@@ -82,7 +83,7 @@ pub fn run(post: Post) -> io::Result<()> {
 async fn work(mut post: Post) -> io::Result<()> {
     let worker = Rc::new(Worker::new(post.plan));
     let sweeping = Rc::clone(&worker);
-    tokio::task::spawn_local(async move { sweeping.sweeper.run(|| sweeping.view().reap()).await });
+    tokio::task::spawn_local(async move { sweeping.sweep().await });
     for door in post.doors {
         door.open(&worker)?;
     }
@@ -112,19 +113,34 @@ async fn work(mut post: Post) -> io::Result<()> {
 
 impl Worker {
     fn new(plan: Arc<PlanCell>) -> Self {
-        let (sweeper, tally) = (Sweeper::new(), Tally::default());
+        let (sweeper, memory, tally) = (Sweeper::new(), Memory::new(), Tally::default());
         let mut cache = Cache::new(plan);
         let seen = Arc::clone(cache.load());
-        let view = Rc::new(View::new(Arc::clone(&seen), &sweeper, &tally));
+        let view = Rc::new(View::new(Arc::clone(&seen), &sweeper, &memory, &tally));
         Self {
             plan: RefCell::new(PlanView { cache, seen, view }),
             sweeper,
+            memory,
             tally,
             draining: Cell::new(false),
             stop_accepting: Notify::new(),
             open: Cell::new(0),
             all_closed: Notify::new(),
         }
+    }
+
+    /// Closes what has been idle for too long, for ever.
+    async fn sweep(&self) {
+        let mut sleep = SleepWatch::new();
+        let each_tick = || {
+            let view = self.view();
+            match sleep.has_slept() {
+                // Nobody on the other side has waited as long.
+                Some(_) => view.drop_idle(),
+                None => view.reap(),
+            }
+        };
+        self.sweeper.run(each_tick).await;
     }
 
     /// The view of the plan in force; a request takes it once.
@@ -134,7 +150,12 @@ impl Worker {
         let current = cache.load();
         if !Arc::ptr_eq(current, seen) {
             *seen = Arc::clone(current);
-            *view = Rc::new(View::new(Arc::clone(current), &self.sweeper, &self.tally));
+            *view = Rc::new(View::new(
+                Arc::clone(current),
+                &self.sweeper,
+                &self.memory,
+                &self.tally,
+            ));
         }
         Rc::clone(view)
     }

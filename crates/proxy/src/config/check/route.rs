@@ -10,7 +10,7 @@ use super::{
     Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve, trust,
 };
 use crate::config::{
-    Forwarded, Pattern, Place, Route, TokenEndpoints, Upstream,
+    Forwarded, LARGEST_REPLAY_LIMIT, Pattern, Place, Route, TokenEndpoints, Upstream, defaults,
     preset::Preset,
     reading::{Reading, Span},
     wire::{Named, Table},
@@ -73,11 +73,12 @@ fn route(
     let set_headers = set_headers(&mut table, written.as_deref().unwrap_or_default());
     let default_query = default_query(&mut table, written.as_deref().unwrap_or_default());
     let max_body = table.size("max_body").map(Spanned::into_inner);
+    let replay_limit = replay_limit(&mut table);
     let words = [("remove", Forwarded::Remove), ("append", Forwarded::Append)];
     let forwarded = table
         .choice("forwarded", &words)
         .unwrap_or(Forwarded::Remove);
-    table.later(&["scrub_body", "replay_limit", "max_in_flight", "rate_limit"]);
+    table.later(&["scrub_body", "max_in_flight", "rate_limit"]);
     let has_preset = table.key("preset").is_some();
     table.done();
 
@@ -111,6 +112,7 @@ fn route(
             default_query,
             drop_query: preset.map(Preset::drop_query).unwrap_or_default(),
             max_body,
+            replay_limit,
             forwarded,
         },
     })
@@ -236,6 +238,20 @@ fn token_endpoints(table: &mut Table<'_>, place: &str) -> TokenEndpoints {
             TokenEndpoints::Deny
         }
     }
+}
+
+fn replay_limit(table: &mut Table<'_>) -> usize {
+    let Some(written) = table.size("replay_limit") else {
+        return defaults::REPLAY_LIMIT;
+    };
+    let largest = written.get_ref().min(&LARGEST_REPLAY_LIMIT);
+    if largest != written.get_ref() {
+        let hint = "16MiB at most: that is what a worker keeps of all its requests together";
+        table
+            .reading
+            .mistake(written.span(), "more than is ever kept", hint);
+    }
+    *largest as usize
 }
 
 fn set_headers(

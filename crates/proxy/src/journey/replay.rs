@@ -1,0 +1,130 @@
+//! Step 5, once more: a request that was answered with a 401 is sent again, if there is another value to send it with.
+
+use http::{StatusCode, Uri, request::Parts, response};
+
+use super::{
+    answer::Passing,
+    attach::{Attached, Attacher},
+    forward::forward,
+    pool::Pool,
+    rewrite::Target,
+    trip::Trip,
+};
+use crate::fault::Fault;
+
+use std::rc::Rc;
+
+/// The head of a request with nothing attached to it yet.
+#[derive(Debug)]
+pub struct Spare {
+    head: Parts,
+    target: Target,
+}
+
+/// What came of a 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request was sent once more and the upstream took the other value.
+    Helped,
+    /// The upstream answered 401 to the other value as well; the client sees that answer.
+    RejectedAgain,
+    /// No answer came to the request that was sent once more.
+    Failed,
+    /// More of the body had gone out than is kept; the client sees the 401.
+    NotKept,
+    /// The 401 is the upstream's opinion, or there was no other value in time; the client sees it.
+    NoOtherValue,
+}
+
+impl Outcome {
+    /// The word for it in metrics, logs and `Proxy-Status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Helped => "helped",
+            Self::RejectedAgain => "rejected_again",
+            Self::Failed => "failed",
+            Self::NotKept => "not_kept",
+            Self::NoOtherValue => "no_other_value",
+        }
+    }
+}
+
+impl Spare {
+    /// A copy, made before anything is attached.
+    pub fn of(head: &Parts, target: &Target) -> Self {
+        Self {
+            head: head.clone(),
+            target: target.clone(),
+        }
+    }
+}
+
+/// Passes an answer on, unless it is a 401 for a value that is no longer the one to send, or can be replaced: then the
+/// answer to the same request with another value. `attached` is what was attached, and in the end all of both.
+///
+/// # Errors
+/// Those of [`forward`], of the second sending.
+pub async fn replay(
+    answer: (response::Parts, Passing),
+    spare: Spare,
+    attachers: &[Attacher],
+    attached: &mut Attached,
+    pool: &Rc<Pool>,
+    trip: &mut Trip,
+) -> Result<(response::Parts, Passing), Fault> {
+    let progress = Rc::clone(&answer.1.progress);
+    if answer.0.status != StatusCode::UNAUTHORIZED {
+        progress.forget();
+        return Ok(answer);
+    }
+    if !progress.hold() {
+        progress.forget();
+        for (attacher, rejected) in attachers.iter().zip(&*attached) {
+            attacher.reject(rejected);
+        }
+        trip.replayed(Outcome::NotKept);
+        return Ok(answer);
+    }
+    let Some(others) = other_values(attachers, attached).await else {
+        progress.forget();
+        trip.replayed(Outcome::NoOtherValue);
+        return Ok(answer);
+    };
+
+    let Spare {
+        mut head,
+        mut target,
+    } = spare;
+    for other in &others {
+        other.put_on(&mut head.headers, &mut target);
+    }
+    head.uri = Uri::from(target.into_path_and_query()?);
+    answer.1.discard();
+    let second = forward(pool, head, progress.again()).await;
+
+    let outcome = match &second {
+        Ok((head, _)) if head.status == StatusCode::UNAUTHORIZED => Outcome::RejectedAgain,
+        Ok(_) => Outcome::Helped,
+        Err(_) => Outcome::Failed,
+    };
+    trip.replayed(outcome);
+    if outcome != Outcome::Failed {
+        for (attacher, rejected) in attachers.iter().zip(&*attached) {
+            attacher.replayed(rejected, outcome == Outcome::Helped);
+        }
+    }
+    attached.extend(others);
+    second
+}
+
+/// What to attach instead of what was rejected; `None` where nothing of it is to be replaced, or some of it has ended.
+async fn other_values(attachers: &[Attacher], rejected: &Attached) -> Option<Attached> {
+    let mut others = Attached::new();
+    let mut is_other = false;
+    for (attacher, rejected) in attachers.iter().zip(rejected) {
+        let other = attacher.after_rejection(rejected).await;
+        is_other |= other.is_some();
+        others.push(other.or_else(|| attacher.in_force())?);
+    }
+    is_other.then_some(others)
+}

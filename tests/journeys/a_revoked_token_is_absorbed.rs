@@ -1,0 +1,375 @@
+//! A 401 for a token that can be replaced never reaches a client: the request goes out once more with another.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    client::{self, Answer, connect, eventually, pause, read_one},
+    proxy::{Proxy, World},
+    scripted::scripted,
+};
+
+const SPECS: &str = "/ml/v1/foundation_model_specs?version=2025-02-01";
+const CHAT: &str = "/ml/v1/text/tokenization?version=2025-02-01";
+const QUESTION: &[u8] =
+    br#"{"model_id":"ibm/granite-3-3-8b-instruct","project_id":"3fd2a3b0-8a5c-4b8e-9d5f-0c2f6e1a7b11","input":"Hello"}"#;
+
+/// Tokens of 20 s: a 401 counts once they are 4 s old, and they are renewed after 14 s at the earliest.
+const LIFETIME: Duration = Duration::from_secs(20);
+
+fn pass_freshness() {
+    pause(LIFETIME / 5);
+}
+
+fn short_lived() -> World {
+    World::with(|options| options.token_lifetime = LIFETIME)
+}
+
+fn replays(proxy: &Proxy, outcome: &str) -> f64 {
+    let name = "watsonx_auth_proxy_replays_total";
+    let lines = proxy.admin("/metrics").text();
+    let ours = |line: &&str| line.starts_with(name) && line.contains(&format!("\"{outcome}\""));
+    let counts = lines.lines().filter(ours);
+    counts
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+#[test]
+fn a_hundred_concurrent_posts_on_a_revoked_token_cost_one_login() {
+    let world = short_lived();
+    let proxy = world.usual();
+    proxy.ready();
+    pass_freshness();
+    world.simulator.revoke_all();
+    world.simulator.set_login_delay(Duration::from_millis(500));
+    let address = proxy.address();
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..100)
+            .map(|_| {
+                let json = &["Content-Type: application/json"];
+                scope.spawn(move || client::send(address, "POST", CHAT, json, QUESTION))
+            })
+            .collect();
+        asking
+            .into_iter()
+            .map(|answer| answer.join().unwrap())
+            .collect()
+    });
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{} {}", answer.head, answer.text());
+    }
+    assert_eq!(world.simulator.logins().authorize.attempts, 2);
+    let replayed: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| answer.header("proxy-status"))
+        .collect();
+    assert!(!replayed.is_empty());
+    for status in &replayed {
+        assert_eq!(
+            *status,
+            "watsonx-auth-proxy; received-status=401; details=\"helped\""
+        );
+    }
+    assert_eq!(replays(&proxy, "helped"), replayed.len() as f64);
+    let posts = world
+        .got()
+        .into_iter()
+        .filter(|request| request.method == "POST");
+    for post in posts {
+        assert_eq!(post.body, QUESTION);
+        assert_eq!(post.header_values("authorization").len(), 1);
+    }
+    world.end(proxy);
+}
+
+#[test]
+fn a_401_on_a_fresh_token_is_the_upstreams_own() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let answer = proxy.get("/simulator/status/401", &[]);
+    assert_eq!(answer.status, 401);
+    let status = "watsonx-auth-proxy; received-status=401; details=\"no_other_value\"";
+    assert_eq!(answer.header("proxy-status"), Some(status));
+    assert_eq!(
+        (
+            world.got().len(),
+            world.simulator.logins().authorize.attempts
+        ),
+        (1, 1)
+    );
+    assert_eq!(replays(&proxy, "no_other_value"), 1.0);
+    world.end(proxy);
+}
+
+#[test]
+fn a_path_that_always_answers_401_causes_no_login_storm() {
+    let world = short_lived();
+    let proxy = world.usual();
+    proxy.ready();
+    pass_freshness();
+    for _ in 0..200 {
+        assert_eq!(proxy.get("/simulator/status/401", &[]).status, 401);
+        assert_eq!(proxy.get(SPECS, &[]).status, 200);
+        pause(Duration::from_millis(20));
+    }
+    assert_eq!(replays(&proxy, "rejected_again"), 1.0);
+    // One login at start, one for the rejection, and one renewal in time if the machine is slow.
+    assert!(world.simulator.logins().authorize.attempts <= 3);
+    world.end(proxy);
+}
+
+/// A server that takes any token but the first that it saw, and notes what it got.
+#[derive(Clone, Default)]
+struct Choosy(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    refused: Option<String>,
+    bodies: Vec<Vec<u8>>,
+    heads: Vec<String>,
+}
+
+impl Choosy {
+    /// Whether a request with this head is to be taken.
+    fn takes(&self, head: &str) -> bool {
+        let token = head
+            .lines()
+            .find_map(|line| line.strip_prefix("authorization: Bearer "))
+            .expect("a token")
+            .to_owned();
+        let mut seen = self.0.lock().unwrap();
+        seen.heads.push(head.to_owned());
+        *seen.refused.get_or_insert_with(|| token.clone()) != token
+    }
+
+    fn note(&self, body: Vec<u8>) {
+        self.0.lock().unwrap().bodies.push(body);
+    }
+
+    fn answer(&self, stream: &mut TcpStream, takes: bool) {
+        let answer: &[u8] = match takes {
+            true => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken",
+            false => b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 7\r\n\r\nrefused",
+        };
+        stream.write_all(answer).unwrap();
+    }
+
+    fn bodies(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().bodies.clone()
+    }
+
+    fn requests(&self) -> usize {
+        self.0.lock().unwrap().heads.len()
+    }
+}
+
+/// A proxy in front of one plain server, with a login at the simulator and these keys of the route.
+fn logged_in_before(world: &World, address: SocketAddr, route: &str) -> Proxy {
+    let proxy = world.start_with(&format!(
+        "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\n[listener.local]\naddress = '127.0.0.1:0'\n\
+         [upstream.odd]\nurl = 'http://{address}'\nplain_http = true\n\
+         [credential.odd.cp4d]\nurl = '{}'\ntls = {{ ca = 'ca.crt' }}\nupstream = 'odd'\n\
+         username = 'canary-user'\napi_key = {{ file = 'api-key' }}\n\
+         [route.odd]\npath = '/'\nupstream = 'odd'\nattach = 'odd'\n{route}\n",
+        world.simulator.platform_url(),
+    ));
+    proxy.ready();
+    proxy
+}
+
+fn sized_body(stream: &mut TcpStream, head: &str) -> Vec<u8> {
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn a_streamed_body_is_sent_once_more_whole() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| {
+        let takes = server.takes(&head);
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        let mut body = Vec::new();
+        while client::find(&body, b"\r\n0\r\n\r\n").is_none() {
+            body.extend(client::read_some(stream));
+        }
+        server.note(body);
+        server.answer(stream, takes);
+    });
+    let proxy = logged_in_before(&world, address, "");
+    pass_freshness();
+    let mut stream = connect(proxy.address());
+    stream
+        .write_all(
+            b"PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n",
+        )
+        .unwrap();
+    pause(Duration::from_millis(200));
+    stream.write_all(b"3\r\ntwo\r\n").unwrap();
+    pause(Duration::from_millis(200));
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let answer = read_one(&mut stream);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "taken"));
+    let bodies = choosy.bodies();
+    assert_eq!(bodies[0], b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(bodies[1], b"6\r\nonetwo\r\n0\r\n\r\n");
+    // The client's connection is in order.
+    stream.write_all(b"PUT /y HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nend\r\n0\r\n\r\n").unwrap();
+    assert_eq!(read_one(&mut stream).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn a_401_before_the_body_has_come_is_absorbed_too() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| {
+        let takes = server.takes(&head);
+        if takes {
+            let body = sized_body(stream, &head);
+            server.note(body);
+        }
+        server.answer(stream, takes);
+        // The connection stays open, as if the rest of the body were welcome.
+        pause(Duration::from_secs(2));
+    });
+    let proxy = logged_in_before(&world, address, "replay_limit = '1KiB'");
+    for (sent_before, size) in [(10, 100), (0, 5000)] {
+        pass_freshness();
+        choosy.0.lock().unwrap().refused = None;
+        let body: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
+        let before = choosy.requests();
+        let mut stream = connect(proxy.address());
+        let head = format!("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body[..sent_before]).unwrap();
+        eventually("the second sending", || {
+            (choosy.requests() == before + 2).then_some(())
+        });
+        pause(Duration::from_millis(500));
+        stream.write_all(&body[sent_before..]).unwrap();
+        let answer = read_one(&mut stream);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "taken"),
+            "{size}"
+        );
+        assert_eq!(choosy.bodies().last(), Some(&body));
+        // The wait between two rejections.
+        pause(Duration::from_secs(7));
+    }
+    world.end(proxy);
+}
+
+#[test]
+fn a_body_that_is_larger_than_what_is_kept_is_not_sent_once_more() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| {
+        let takes = server.takes(&head);
+        server.note(sized_body(stream, &head));
+        server.answer(stream, takes);
+    });
+    let proxy = logged_in_before(&world, address, "replay_limit = '1KiB'");
+    pass_freshness();
+    let large = vec![b'x'; 1025];
+    let answer = proxy.send("POST", "/x", &[], &large);
+    assert_eq!((answer.status, answer.text().as_str()), (401, "refused"));
+    let status = "watsonx-auth-proxy; received-status=401; details=\"not_kept\"";
+    assert_eq!(answer.header("proxy-status"), Some(status));
+    assert_eq!(choosy.requests(), 1);
+    // But those that follow have another token.
+    eventually("another token", || {
+        let answer = proxy.send("POST", "/x", &[], &large);
+        (answer.status == 200).then_some(())
+    });
+    world.end(proxy);
+}
+
+#[test]
+fn the_answer_to_the_second_sending_is_the_answer_whatever_it_is() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| {
+        server.takes(&head);
+        server.note(Vec::new());
+        match server.requests() {
+            1 => server.answer(stream, false),
+            2 => stream
+                .write_all(b"HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n")
+                .unwrap(),
+            _ => {}
+        }
+    });
+    let proxy = logged_in_before(&world, address, "");
+    pass_freshness();
+    assert_eq!(proxy.get("/x", &[]).status, 418);
+    assert_eq!(choosy.requests(), 2);
+    world.end(proxy);
+}
+
+#[test]
+fn without_another_token_the_401_is_passed_on_whole() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let address = scripted(move |stream, head| {
+        let takes = choosy.takes(&head);
+        choosy.answer(stream, takes);
+    });
+    let proxy = logged_in_before(&world, address, "");
+    pass_freshness();
+    world
+        .simulator
+        .set_outage(Some(simulator::Outage::Unavailable));
+    let answer = proxy.get("/x", &[]);
+    assert_eq!((answer.status, answer.text().as_str()), (401, "refused"));
+    let attempts = world.simulator.logins().authorize.attempts;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/x", &[]).status, 401);
+    }
+    assert!(world.simulator.logins().authorize.attempts <= attempts + 2);
+    world.end(proxy);
+}
+
+#[test]
+fn a_client_that_goes_away_meanwhile_is_not_served_any_more() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| {
+        let takes = server.takes(&head);
+        server.answer(stream, takes);
+    });
+    let proxy = logged_in_before(&world, address, "");
+    pass_freshness();
+    world.simulator.set_login_delay(Duration::from_secs(2));
+    let mut stream = connect(proxy.address());
+    stream
+        .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    eventually("the 401", || (choosy.requests() == 1).then_some(()));
+    drop(stream);
+    eventually("the login", || {
+        (world.simulator.logins().authorize.granted == 2).then_some(())
+    });
+    eventually("the end of the request", || {
+        (proxy.metric("watsonx_auth_proxy_requests_in_flight{route=\"odd\"}") == 0.0).then_some(())
+    });
+    assert_eq!(choosy.requests(), 1);
+    world.end(proxy);
+}
