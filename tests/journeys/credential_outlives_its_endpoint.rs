@@ -21,6 +21,8 @@ fn short_tokens_are_renewed_before_a_request_notices() {
     let world = World::with(|options| options.token_lifetime = Duration::from_secs(5));
     let proxy = world.usual();
     proxy.ready();
+    // So long that a request that waited for it would be seen in `overhead_seconds`.
+    world.simulator.set_login_delay(Duration::from_millis(600));
     let enough = AtomicBool::new(false);
     let address = proxy.address();
     std::thread::scope(|scope| {
@@ -43,6 +45,18 @@ fn short_tokens_are_renewed_before_a_request_notices() {
         enough.store(true, Ordering::Relaxed);
         assert!(load.into_iter().all(|calls| calls.join().unwrap() > 0));
     });
+    let overhead = "watsonx_auth_proxy_overhead_seconds";
+    let quick = proxy.metric(&format!(
+        "{overhead}_bucket{{le=\"0.5\",route=\"platform\"}}"
+    ));
+    let all = proxy.metric(&format!("{overhead}_count{{route=\"platform\"}}"));
+    assert!(all > 0.0);
+    assert_eq!(quick, all, "a request waited for a renewal");
+    assert_eq!(
+        proxy.metric("watsonx_auth_proxy_replays_total"),
+        0.0,
+        "an expired token was sent"
+    );
     world.end(proxy);
 }
 
@@ -181,5 +195,49 @@ fn a_revoked_token_is_replaced_after_the_first_401() {
         (proxy.get(SPECS, &[]).status == 200).then_some(())
     });
     assert_eq!(world.simulator.logins().authorize.granted, 2);
+    world.end(proxy);
+}
+
+#[test]
+fn three_hundred_requests_on_a_cold_start_cost_one_login() {
+    let world = World::new();
+    world.simulator.set_login_delay(Duration::from_millis(1500));
+    let proxy = world.usual();
+    let address = proxy.address();
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..300)
+            .map(|_| scope.spawn(|| client::get(address, SPECS, &[]).status))
+            .collect();
+        assert!(
+            asking
+                .into_iter()
+                .all(|status| status.join().unwrap() == 200)
+        );
+    });
+    assert_eq!(world.simulator.logins().authorize.attempts, 1);
+    world.end(proxy);
+}
+
+#[test]
+fn an_endpoint_that_is_down_is_asked_about_a_dozen_times_in_15_s_and_healed_within_35_s() {
+    let world = World::with(|options| options.token_lifetime = Duration::from_secs(5));
+    let proxy = world.usual();
+    proxy.ready();
+    let before = world.simulator.logins().authorize.attempts;
+    world.simulator.set_outage(Some(Outage::Unavailable));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(15) {
+        let answer = proxy.get(SPECS, &[]);
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.status);
+        pause(Duration::from_millis(50));
+    }
+    let attempts = world.simulator.logins().authorize.attempts - before;
+    assert!((2..=13).contains(&attempts), "{attempts}");
+    world.simulator.set_outage(None);
+    let back = Instant::now();
+    while proxy.get(SPECS, &[]).status != 200 {
+        assert!(back.elapsed() < Duration::from_secs(35));
+        pause(Duration::from_millis(100));
+    }
     world.end(proxy);
 }

@@ -158,6 +158,11 @@ impl Admin {
                 }
             }
         }
+        // What is wrong with credentials that serve all the same.
+        let notes: Vec<_> = (statuses.iter())
+            .filter(|(_, status)| status.valid)
+            .filter_map(|(name, status)| Some(format!("credential {name}: {}", status.last_error?)))
+            .collect();
         let (_, silent) = self.ask_workers().await;
         if silent > 0 {
             missing.push(format!("workers that do not answer: {silent}"));
@@ -170,7 +175,7 @@ impl Admin {
         answer(
             status,
             "application/json",
-            json!({"ready": missing.is_empty(), "missing": missing}).to_string(),
+            json!({"ready": missing.is_empty(), "missing": missing, "notes": notes}).to_string(),
         )
     }
 

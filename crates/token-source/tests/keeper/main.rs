@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
+mod interleavings;
 mod pacing;
 mod rejections;
 mod scripted;
