@@ -35,6 +35,7 @@ fn main() -> io::Result<()> {
         ..options
     })?;
     simulator.write_ca(&ca_file)?;
+    let profile = simulator.trusted_profile();
     println!(
         "{}",
         json!({
@@ -46,7 +47,15 @@ fn main() -> io::Result<()> {
             "password": simulator.password(),
             "api_key": simulator.api_key(),
             "iam_api_key": simulator.iam_api_key(),
+            "compute_resource_token": simulator.compute_resource_token(),
+            "profile": {
+                "id": profile.id,
+                "crn": profile.crn(),
+                "name": profile.name,
+                "account": profile.account,
+            },
             "mcsp_api_key": simulator.mcsp_api_key(),
+            "mcsp_scope": simulator.mcsp_scope(),
             "license_token": simulator.license_token(),
             "service_account_token": simulator.service_account_token(),
         })

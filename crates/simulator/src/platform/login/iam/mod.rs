@@ -2,10 +2,11 @@
 //!
 //! The real service overlooks fields that it does not know; here each is refused, so that nothing is sent in vain.
 
+mod refusal;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     super::admission::user_and_secret,
@@ -13,13 +14,11 @@ use super::{
     reading::{Fields, media_type, only_header},
 };
 use crate::{
-    TokenState, TrustedProfile,
-    answer::{self, Answer},
-    jwt::Claims,
-    random_alphanumeric,
-    state::State,
+    TokenState, TrustedProfile, answer::Answer, jwt::Claims, random_alphanumeric, state::State,
     tokens::Step,
 };
+pub(super) use refusal::rate_limited;
+use refusal::{failure, invalid, missing, web_error};
 
 /// What a token is asked for with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -340,78 +339,6 @@ fn known(request: &Request<Bytes>, field: &str, known: bool) -> Result<(), Box<A
     } else {
         Err(invalid(request, field))
     }
-}
-
-fn missing(request: &Request<Bytes>, name: &str) -> Box<Answer> {
-    failure(
-        request,
-        "BXNIM0109E",
-        "Property missing or empty.",
-        Some(&format!("Property '{name}' either missing or empty.")),
-    )
-}
-
-fn invalid(request: &Request<Bytes>, name: &str) -> Box<Answer> {
-    failure(
-        request,
-        "BXNIM0106E",
-        "Property has an invalid value.",
-        Some(&format!("Validation of property '{name}' failed.")),
-    )
-}
-
-fn failure(
-    request: &Request<Bytes>,
-    code: &str,
-    message: &str,
-    details: Option<&str>,
-) -> Box<Answer> {
-    let mut body = json!({ "errorCode": code, "errorMessage": message });
-    if let Some(details) = details {
-        body["errorDetails"] = json!(details);
-    }
-    body["context"] = context(request);
-    Box::new(answer::json(StatusCode::BAD_REQUEST, &body))
-}
-
-/// What the web framework under IAM answers by itself.
-fn web_error(request: &Request<Bytes>, status: StatusCode) -> Box<Answer> {
-    let body = json!({
-        "errorCode": "BXNIM0060E",
-        "errorMessage":
-            "Web application exception 'javax.ws.rs.ClientErrorException' during request processing.",
-        "errorDetails": format!("HTTP {status}"),
-        "context": context(request),
-    });
-    Box::new(answer::json(status, &body))
-}
-
-/// 429 in IAM's form; its code is not known, so there is none.
-pub(super) fn rate_limited(request: &Request<Bytes>, message: &str) -> Answer {
-    answer::json(
-        StatusCode::TOO_MANY_REQUESTS,
-        &json!({ "errorMessage": message, "context": context(request) }),
-    )
-}
-
-/// What IAM tells about a request that it refused.
-fn context(request: &Request<Bytes>) -> Value {
-    let now = Timestamp::now().strftime("%d.%m.%Y %H:%M:%S:%3f UTC");
-    let user_agent = only_header(request.headers(), header::USER_AGENT.as_str()).unwrap_or("");
-    json!({
-        "requestId": format!("c2lt-{}", random_alphanumeric(32).to_ascii_lowercase()),
-        "requestType": "incoming.Identity_Token",
-        "userAgent": user_agent,
-        "url": "https://iam.cloud.ibm.com",
-        "instanceId": "iamid-simulator",
-        "threadId": "5eed",
-        "host": "iamid-simulator",
-        "startTime": now.to_string(),
-        "endTime": now.to_string(),
-        "elapsedTime": "0",
-        "locale": "en_US",
-        "clusterName": "iam-id-simulator",
-    })
 }
 
 pub(super) const COMPUTE_RESOURCE: &str = "urn:ibm:params:oauth:grant-type:cr-token";
