@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
+from urllib.parse import quote
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ class Received:
     target: str
     headers: list[tuple[str, str]]
     body: str
+    # What each token that it carried was worth when it arrived.
+    tokens: list[str]
 
     def values(self, name: str) -> list[str]:
         """Every value of the header `name`, given in lower case."""
@@ -34,24 +36,31 @@ class Received:
 
 
 class Simulator:
-    """The platform and License Service; its credentials are random and start with `sim-`."""
+    """The platform and License Service; its credentials are random and start with `sim-`. With `--cloud`, the Watson
+    Data APIs have a host of their own."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
         self._process = subprocess.Popen(
-            [program, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [program, folder, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         start = self._line()
         self.platform_url: str = start["platform_url"]
+        self.data_platform_url: str = start["data_platform_url"]
         self.license_url: str = start["license_url"]
         self.ca_file: str = start["ca_file"]
         self.username: str = start["username"]
         self.api_key: str = start["api_key"]
         self.password: str = start["password"]
+        self.iam_api_key: str = start["iam_api_key"]
+        self.mcsp_api_key: str = start["mcsp_api_key"]
+        self.profile: dict[str, str] = start["profile"]
+        self.compute_resource_token: str = start["compute_resource_token"]
+        self.mcsp_scope: str = start["mcsp_scope"]
         self.license_token: str = start["license_token"]
         self.service_account_token: str = start["service_account_token"]
         self.tokens_issued: list[str] = []
 
-    def received(self, **settings: int) -> list[Received]:
+    def received(self, **settings: int | bool) -> list[Received]:
         """What arrived since this was asked last; changes settings besides."""
         print(json.dumps(settings), file=self._process.stdin, flush=True)
         answer = self._line()
@@ -85,6 +94,9 @@ class Simulator:
         return [
             self.api_key,
             self.password,
+            self.iam_api_key,
+            self.mcsp_api_key,
+            self.compute_resource_token,
             self.license_token,
             self.service_account_token,
             self.zen_api_key(),
@@ -171,10 +183,18 @@ class Proxy:
         raise RuntimeError(f"{complaint}; exit code {self._process.poll()}; the end of the log:\n{end}")
 
 
-def write_config(folder: Path, simulator: Simulator) -> Path:
+def leaked(text: str, simulator: Simulator) -> list[str]:
+    """Which secrets stand in a text, raw or percent-encoded; only how they begin is told."""
+    secrets = simulator.secrets()
+    assert simulator.tokens_issued, "no token was issued: there is nothing to look for"
+    return [secret[:8] + "…" for secret in secrets if secret in text or quote(secret, safe="") in text]
+
+
+def write_config(folder: Path, simulator: Simulator, template: str | None = None) -> Path:
     """The proxy's configuration, with each secret in a file of its own that only its owner may read."""
     for name, secret in {
         "api-key": simulator.api_key,
+        "iam-api-key": simulator.iam_api_key,
         "license-token": simulator.license_token,
         "service-account-token": simulator.service_account_token,
     }.items():
@@ -184,8 +204,9 @@ def write_config(folder: Path, simulator: Simulator) -> Path:
     config = folder / "proxy.toml"
     config.touch(mode=0o600)
     config.write_text(
-        CONFIG.format(
+        (template or CONFIG).format(
             platform_url=simulator.platform_url,
+            data_platform_url=simulator.data_platform_url,
             license_url=simulator.license_url,
             username=simulator.username,
         )

@@ -1,15 +1,6 @@
 """After everything else (files run in the order of their names): no secret has left the proxy but to its upstream."""
 
-from urllib.parse import quote
-
-from rig import Proxy, Simulator
-
-
-def leaked(text: str, simulator: Simulator) -> list[str]:
-    """Which secrets stand in a text, raw or percent-encoded; only how they begin is told."""
-    secrets = simulator.secrets()
-    assert len(secrets) > 5, "no platform token was issued: there is nothing to look for"
-    return [secret[:8] + "…" for secret in secrets if secret in text or quote(secret, safe="") in text]
+from rig import Proxy, Simulator, leaked
 
 
 def test_clients_were_told_none(told: list[str], simulator: Simulator) -> None:

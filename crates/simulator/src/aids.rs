@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    answer::{Answer, html, json, not_found},
+    answer::{Answer, html, in_chunks, json, not_found},
     target::query_value,
 };
 
-/// Answers `/simulator/<aid>`. `mirror`, which sends the body back while it arrives, is the server's.
+/// Answers `/simulator/<aid>`. `mirror`, which sends the body back while it arrives, and
+/// `early` are answered before there is a whole request.
 ///
 /// | aid | answer |
 /// |---|---|
@@ -21,6 +22,8 @@ use crate::{
 /// | `slow?ms=N` | 200 after N milliseconds |
 /// | `cookie` | 200 with two cookies |
 /// | `status/NNN` | that status |
+/// | `early/NNN` | that status as soon as the head is there; the body is then read and dropped |
+/// | `chunked/NNN` | that status, with a body in chunks |
 /// | `leak` | target and `Authorization`, as they arrived, in every header and place where a credential can leak |
 pub(crate) async fn answer(request: &Request<Bytes>, segments: &[&str]) -> Answer {
     match segments {
@@ -32,12 +35,18 @@ pub(crate) async fn answer(request: &Request<Bytes>, segments: &[&str]) -> Answe
             json(StatusCode::OK, &json!({ "slept_ms": pause }))
         }
         ["cookie"] => cookie(),
-        ["status", status] => match status.parse() {
-            Ok(status) => json(status, &json!({ "status": status.as_u16() })),
-            Err(_) => not_found(),
-        },
+        ["status", code] => status(code),
+        ["chunked", code] => in_chunks(status(code), CHUNK_INTERVAL).await,
         ["leak"] => leak(request),
         _ => not_found(),
+    }
+}
+
+/// The status that is written in the path.
+pub(crate) fn status(code: &str) -> Answer {
+    match code.parse() {
+        Ok(status) => json(status, &json!({ "status": status.as_u16() })),
+        Err(_) => not_found(),
     }
 }
 
@@ -110,3 +119,5 @@ fn with_header<B>(mut answer: Response<B>, name: HeaderName, value: HeaderValue)
     answer.headers_mut().insert(name, value);
     answer
 }
+
+const CHUNK_INTERVAL: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Collected, Full, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
@@ -48,12 +48,8 @@ pub(crate) fn html(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 
 /// A server-sent event stream: the first frame at once, each further one after `interval`.
 pub(crate) fn events(frames: Vec<String>, interval: Duration) -> Answer {
-    let paced = Paced {
-        frames: frames.into(),
-        interval,
-        pause: None,
-    };
-    let mut answer = Response::new(paced.boxed_unsync());
+    let frames = frames.into_iter().map(Bytes::from).collect();
+    let mut answer = Response::new(paced(frames, interval));
     let headers = answer.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -61,6 +57,22 @@ pub(crate) fn events(frames: Vec<String>, interval: Duration) -> Answer {
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
+}
+
+/// The same answer in chunks of a few bytes, and so without its length.
+pub(crate) async fn in_chunks(answer: Answer, interval: Duration) -> Answer {
+    let (head, body) = answer.into_parts();
+    // A body that comes from a client and breaks off has nothing more to give.
+    let whole = body
+        .collect()
+        .await
+        .map(Collected::to_bytes)
+        .unwrap_or_default();
+    let chunks = whole
+        .chunks(CHUNK)
+        .map(|chunk| whole.slice_ref(chunk))
+        .collect();
+    Response::from_parts(head, paced(chunks, interval))
 }
 
 /// The error body of watsonx and the Watson Data APIs.
@@ -122,8 +134,17 @@ pub(crate) fn application_not_available() -> Answer {
     )
 }
 
+fn paced(frames: VecDeque<Bytes>, interval: Duration) -> Body {
+    let paced = Paced {
+        frames,
+        interval,
+        pause: None,
+    };
+    paced.boxed_unsync()
+}
+
 struct Paced {
-    frames: VecDeque<String>,
+    frames: VecDeque<Bytes>,
     interval: Duration,
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -142,9 +163,12 @@ impl http_body::Body for Paced {
         }
         let frame = paced.frames.pop_front();
         paced.pause = (!paced.frames.is_empty()).then(|| Box::pin(sleep(paced.interval)));
-        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.into()))))
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
     }
 }
+
+/// Bytes of each chunk of an answer in chunks.
+const CHUNK: usize = 8;
 
 #[cfg(test)]
 mod tests {

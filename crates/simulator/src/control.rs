@@ -2,7 +2,10 @@
 
 use std::{io, path::Path, time::Duration};
 
-use crate::{Garbage, Logins, Outage, RecordedRequest, Simulator};
+use crate::{
+    Garbage, Logins, Outage, RecordedRequest, Refusal, Simulator, TokensSeen, TrustedProfile,
+    target,
+};
 
 /// Certificates.
 impl Simulator {
@@ -71,9 +74,24 @@ impl Simulator {
         self.state().options.api_key = api_key.into();
     }
 
-    /// Sets License Service's API token, as a restart of its pod after an edit of the Secret does.
+    /// Sets License Service's API token at once, as an edit of the Secret with a restart of the pod does.
     pub fn set_license_token(&self, token: impl Into<String>) {
-        self.state().options.license_token = token.into();
+        self.configure_license_token(token);
+        self.restart_license_service();
+    }
+
+    /// Edits License Service's API token in its Secret. The service read it when its pod started, so the old token
+    /// stays the good one until [`restart_license_service`](Self::restart_license_service).
+    pub fn configure_license_token(&self, token: impl Into<String>) {
+        self.state().configured_license_token = Some(token.into());
+    }
+
+    /// Restarts License Service's pod: the token of its Secret comes into force.
+    pub fn restart_license_service(&self) {
+        let mut state = self.state();
+        if let Some(token) = state.configured_license_token.take() {
+            state.options.license_token = token;
+        }
     }
 
     /// Sets the service-account token that License Service accepts.
@@ -84,6 +102,59 @@ impl Simulator {
     /// Sets whether License Service takes `?token=`.
     pub fn set_url_based_enabled(&self, enabled: bool) {
         self.state().options.url_based_enabled = enabled;
+    }
+}
+
+/// Credentials of the clouds.
+impl Simulator {
+    /// The API key that IBM Cloud IAM takes.
+    #[must_use]
+    pub fn iam_api_key(&self) -> String {
+        self.state().options.iam_api_key.clone()
+    }
+
+    /// The compute resource token that IAM takes.
+    #[must_use]
+    pub fn compute_resource_token(&self) -> String {
+        self.state().options.compute_resource_token.clone()
+    }
+
+    /// The trusted profile that can be assumed.
+    #[must_use]
+    pub fn trusted_profile(&self) -> TrustedProfile {
+        self.state().options.trusted_profile.clone()
+    }
+
+    /// The API key that the Multi-Cloud SaaS Platform takes.
+    #[must_use]
+    pub fn mcsp_api_key(&self) -> String {
+        self.state().options.mcsp_api_key.clone()
+    }
+
+    /// The scope that it takes, as `collection/id`.
+    #[must_use]
+    pub fn mcsp_scope(&self) -> String {
+        self.state().options.mcsp_scope.clone()
+    }
+
+    /// Sets IAM's API key. Tokens already issued stay good.
+    pub fn set_iam_api_key(&self, api_key: impl Into<String>) {
+        self.state().options.iam_api_key = api_key.into();
+    }
+
+    /// Sets the client id and secret that a request to IAM must bring.
+    pub fn set_iam_client(&self, client: Option<(String, String)>) {
+        self.state().options.iam_client = client;
+    }
+
+    /// Sets the compute resource token that IAM takes.
+    pub fn set_compute_resource_token(&self, token: impl Into<String>) {
+        self.state().options.compute_resource_token = token.into();
+    }
+
+    /// Sets the API key of the Multi-Cloud SaaS Platform. Tokens already issued stay good.
+    pub fn set_mcsp_api_key(&self, api_key: impl Into<String>) {
+        self.state().options.mcsp_api_key = api_key.into();
     }
 }
 
@@ -103,6 +174,26 @@ impl Simulator {
     /// Voids every token issued so far; API calls with one are answered 401.
     pub fn revoke_all(&self) {
         self.state().revoke_all();
+    }
+
+    /// Voids the token that was issued last, and no other; that token, if there is one.
+    pub fn revoke_current(&self) -> Option<String> {
+        let mut state = self.state();
+        let token = state.latest_token()?;
+        state.revoke(&token);
+        Some(token)
+    }
+
+    /// Voids one token; whether it was issued here and opens the APIs.
+    pub fn revoke(&self, token: &str) -> bool {
+        self.state().revoke(token)
+    }
+
+    /// How many tokens have arrived since the start, by what they were worth at that moment. A proxy that keeps its
+    /// promise never sends an expired or a foreign one.
+    #[must_use]
+    pub fn tokens_seen(&self) -> TokensSeen {
+        self.recorder().tokens_seen()
     }
 
     /// Every secret that the platform has handed out, in order: tokens of all kinds, session cookies, new API keys.
@@ -138,6 +229,19 @@ impl Simulator {
     #[must_use]
     pub fn logins(&self) -> Logins {
         self.state().logins
+    }
+}
+
+/// Refusals by the platform's APIs; the logins stay up.
+impl Simulator {
+    /// Sets how a bad token is told.
+    pub fn set_refusal(&self, refusal: Refusal) {
+        self.state().refusal = refusal;
+    }
+
+    /// Sets the paths of the platform that answer 401 to every request, with all that is below them.
+    pub fn set_refused_paths(&self, paths: &[&str]) {
+        self.state().refused_paths = paths.iter().map(|path| target::segments(path)).collect();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The IBM platform (Software Hub with watsonx) and IBM License Service, emulated for the demo and the tests.
 //!
 //! [`Simulator::start`] listens on two ports and refuses what the real services would refuse: tokens are real
-//! RS256 JWTs whose signature, expiry and revocation are checked on every call. It shares no code with the proxy,
+//! RS256 JWTs whose signature, expiry and revocation are checked on every call. The logins of IBM Cloud and of the
+//! SaaS on AWS, and the metadata service of a virtual server, are on the platform's port as well. It shares no code with the proxy,
 //! so that it judges independently what the proxy sends. What it imitates comes from IBM's documentation and the
 //! sources of IBM's clients; where those are silent, the stricter answer was chosen.
 //!
@@ -16,6 +17,7 @@
 
 mod aids;
 mod answer;
+mod carried;
 mod certificates;
 mod control;
 mod jwt;
@@ -23,14 +25,17 @@ mod license;
 mod options;
 mod platform;
 mod record;
+mod respond;
 mod server;
 mod state;
 mod target;
+mod tokens;
 
-pub use options::Options;
-pub use record::{RecordedRequest, Service};
+pub use options::{Options, TrustedProfile};
+pub use record::{RecordedRequest, Service, TokensSeen};
 pub use server::Simulator;
-pub use state::{Garbage, Logins, Outage, Tally};
+pub use state::{Garbage, Logins, Outage, Refusal, Tally};
+pub use tokens::TokenState;
 
 use std::fmt::Write as _;
 

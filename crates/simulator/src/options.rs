@@ -16,6 +16,9 @@ pub struct Options {
     pub platform_address: SocketAddr,
     /// Where License Service listens; port 0 takes a free one.
     pub license_address: SocketAddr,
+    /// Where the Watson Data APIs (`/v2`) listen, if they have a host of their own as on IBM Cloud; the platform's
+    /// port then serves all but these. The tokens are the same on both.
+    pub data_platform_address: Option<SocketAddr>,
     /// TLS with a certificate made at start; plain HTTP otherwise.
     pub tls: bool,
     /// The one user of the platform.
@@ -26,6 +29,18 @@ pub struct Options {
     pub api_key: String,
     /// On a multi-tenant platform: the account that a login must name. Without it `account_id` is ignored.
     pub account_id: Option<String>,
+    /// The API key that IBM Cloud IAM takes.
+    pub iam_api_key: String,
+    /// The client id and secret that a request to IAM must bring; without them none is needed, and `bx:bx` is known.
+    pub iam_client: Option<(String, String)>,
+    /// The compute resource token that IAM takes.
+    pub compute_resource_token: String,
+    /// The profile that can be assumed, and that is linked to the compute resource and the virtual server.
+    pub trusted_profile: TrustedProfile,
+    /// The API key that the Multi-Cloud SaaS Platform takes.
+    pub mcsp_api_key: String,
+    /// The scope that it takes in the path, as `collection/id`.
+    pub mcsp_scope: String,
     /// License Service's API token, for `?token=`.
     pub license_token: String,
     /// A Kubernetes service-account token that License Service accepts as Bearer.
@@ -46,11 +61,18 @@ impl Default for Options {
         Self {
             platform_address: loopback,
             license_address: loopback,
+            data_platform_address: None,
             tls: true,
             username: "svc-watsonx".to_owned(),
             password: format!("sim-password-{}", random_alphanumeric(16)),
             api_key: format!("sim-apikey-{}", random_alphanumeric(29)),
             account_id: None,
+            iam_api_key: format!("sim-iam-{}", random_alphanumeric(36)),
+            iam_client: None,
+            compute_resource_token: format!("sim-compute-resource-{}", random_alphanumeric(32)),
+            trusted_profile: TrustedProfile::default(),
+            mcsp_api_key: format!("sim-mcsp-{}", random_alphanumeric(36)),
+            mcsp_scope: "services/20260115-0800-1234-5678-9abcdef01234".to_owned(),
             license_token: format!("sim-license-{}", random_alphanumeric(24)),
             service_account_token: format!("sim-service-account-{}", random_alphanumeric(32)),
             token_lifetime: Duration::from_hours(12),
@@ -61,15 +83,52 @@ impl Default for Options {
     }
 }
 
+/// A trusted profile of IBM Cloud IAM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProfile {
+    /// Its id, which starts with `Profile-`.
+    pub id: String,
+    /// Its name, unique in its account.
+    pub name: String,
+    /// The account that it belongs to.
+    pub account: String,
+}
+
+impl TrustedProfile {
+    /// Its cloud resource name.
+    #[must_use]
+    pub fn crn(&self) -> String {
+        format!(
+            "crn:v1:bluemix:public:iam-identity::a/{}::profile:{}",
+            self.account, self.id
+        )
+    }
+}
+
+impl Default for TrustedProfile {
+    fn default() -> Self {
+        Self {
+            id: "Profile-8dd84246-7df4-4667-94e4-8cede51d5ac5".to_owned(),
+            name: "simulated-profile".to_owned(),
+            account: "5f1e7a0e4c1e4b6e9a550d5f8f2b7c31".to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("platform_address", &self.platform_address)
             .field("license_address", &self.license_address)
+            .field("data_platform_address", &self.data_platform_address)
             .field("tls", &self.tls)
             .field("username", &self.username)
             .field("password", &fingerprint(&self.password))
             .field("api_key", &fingerprint(&self.api_key))
+            .field("iam_api_key", &fingerprint(&self.iam_api_key))
+            .field("trusted_profile", &self.trusted_profile)
+            .field("mcsp_api_key", &fingerprint(&self.mcsp_api_key))
+            .field("mcsp_scope", &self.mcsp_scope)
             .field("license_token", &fingerprint(&self.license_token))
             .field(
                 "service_account_token",
@@ -94,6 +153,9 @@ mod tests {
         for secret in [
             &options.password,
             &options.api_key,
+            &options.iam_api_key,
+            &options.compute_resource_token,
+            &options.mcsp_api_key,
             &options.license_token,
             &options.service_account_token,
         ] {

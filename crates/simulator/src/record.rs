@@ -5,6 +5,8 @@ use std::{collections::VecDeque, fmt};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header::AsHeaderName, request::Parts};
 
+use crate::TokenState;
+
 /// The service that a request arrived at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -12,6 +14,21 @@ pub enum Service {
     Platform,
     /// License Service.
     License,
+    /// The Watson Data APIs, where they have a host of their own.
+    DataPlatform,
+}
+
+/// How many tokens of each kind have arrived since the start, in requests of any kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokensSeen {
+    /// Good at the moment at which they arrived.
+    pub valid: u64,
+    /// Issued here, and over.
+    pub expired: u64,
+    /// Issued here, and revoked.
+    pub revoked: u64,
+    /// Never issued here for that service.
+    pub foreign: u64,
 }
 
 /// One request as it arrived. `Debug` leaves out the query, header values and body, where credentials are.
@@ -29,6 +46,9 @@ pub struct RecordedRequest {
     pub target: String,
     /// The headers in the order in which their names first arrived.
     pub headers: HeaderMap,
+    /// What each token that it carried was worth when its head arrived: every Bearer token, and for License Service
+    /// every `?token=`.
+    pub tokens: Vec<TokenState>,
     /// Bytes of the body so far.
     pub body_length: u64,
     /// The first 64 KiB of the body.
@@ -68,6 +88,7 @@ impl fmt::Debug for RecordedRequest {
                 "headers",
                 &self.headers.keys().collect::<Vec<&HeaderName>>(),
             )
+            .field("tokens", &self.tokens)
             .field("body_length", &self.body_length)
             .field("complete", &self.complete)
             .finish_non_exhaustive()
@@ -79,11 +100,27 @@ impl fmt::Debug for RecordedRequest {
 pub(crate) struct Recorder {
     next: u64,
     requests: VecDeque<RecordedRequest>,
+    tokens_seen: TokensSeen,
 }
 
 impl Recorder {
     /// Notes a head that has arrived; the returned number is its `sequence`.
-    pub(crate) fn begin(&mut self, service: Service, connection: u64, head: &Parts) -> u64 {
+    pub(crate) fn begin(
+        &mut self,
+        service: Service,
+        connection: u64,
+        head: &Parts,
+        tokens: Vec<TokenState>,
+    ) -> u64 {
+        for token in &tokens {
+            let seen = &mut self.tokens_seen;
+            *match token {
+                TokenState::Valid => &mut seen.valid,
+                TokenState::Expired => &mut seen.expired,
+                TokenState::Revoked => &mut seen.revoked,
+                TokenState::Foreign => &mut seen.foreign,
+            } += 1;
+        }
         let sequence = self.next;
         self.next += 1;
         if self.requests.len() == KEPT_REQUESTS {
@@ -96,6 +133,7 @@ impl Recorder {
             method: head.method.clone(),
             target: head.uri.to_string(),
             headers: head.headers.clone(),
+            tokens,
             body_length: 0,
             body: Bytes::new(),
             complete: false,
@@ -128,6 +166,10 @@ impl Recorder {
         self.requests.iter().cloned().collect()
     }
 
+    pub(crate) fn tokens_seen(&self) -> TokensSeen {
+        self.tokens_seen
+    }
+
     pub(crate) fn clear(&mut self) {
         self.requests.clear();
     }
@@ -158,7 +200,7 @@ mod tests {
     fn the_oldest_requests_make_room() {
         let mut recorder = Recorder::default();
         for _ in 0..=KEPT_REQUESTS {
-            recorder.begin(Service::Platform, 0, &head("/"));
+            recorder.begin(Service::Platform, 0, &head("/"), Vec::new());
         }
         let requests = recorder.requests();
         assert_eq!(requests.len(), KEPT_REQUESTS);
@@ -168,7 +210,12 @@ mod tests {
     #[test]
     fn a_long_body_is_counted_but_kept_only_in_part() {
         let mut recorder = Recorder::default();
-        let sequence = recorder.begin(Service::License, 3, &head("/products?token=secret"));
+        let sequence = recorder.begin(
+            Service::License,
+            3,
+            &head("/products?token=secret"),
+            Vec::new(),
+        );
         recorder.extend(sequence, &vec![b'a'; KEPT_BODY - 1]);
         recorder.extend(sequence, b"bcd");
         recorder.complete(sequence);

@@ -1,14 +1,14 @@
 //! Everything about a simulator that changes: credentials in force, tokens handed out, failures switched on.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
 
 use crate::{
-    Options,
-    jwt::{self, AUDIENCE, Claims, ISSUER},
+    Options, TokenState,
+    jwt::{self, AUDIENCE, Claims, ISSUER, UserClaims},
     random_alphanumeric,
+    tokens::{Ledger, Step},
 };
 
 /// How a login endpoint fails, as [`Simulator::set_outage`](crate::Simulator::set_outage) switches it on.
@@ -63,15 +63,41 @@ pub struct Logins {
     pub validate_auth: Tally,
     /// `POST /v1/preauth/signin`.
     pub signin: Tally,
+    /// `POST /identity/token` with an API key.
+    pub iam_api_key: Tally,
+    /// `POST /identity/token` to assume a trusted profile.
+    pub iam_assume: Tally,
+    /// `POST /identity/token` with a compute resource token.
+    pub iam_compute_resource: Tally,
+    /// `POST /identity/token` with a refresh token.
+    pub iam_refresh_token: Tally,
+    /// `POST /identity/token` with any other grant type, or none.
+    pub iam_unknown: Tally,
+    /// `POST /siusermgr/api/1.0/apikeys/token`.
+    pub mcsp_v1: Tally,
+    /// `POST /api/2.0/{accounts|subscriptions|services}/{id}/apikeys/token`.
+    pub mcsp_v2: Tally,
+    /// `POST /api/2.0/apikeys/token`.
+    pub mcsp_aws: Tally,
+    /// `POST /api/rest/mcsp/apikeys/token`.
+    pub mcsp_gov: Tally,
+    /// `PUT /instance_identity/v1/token`, and `/identity/v1/token` since 2025-08-26.
+    pub instance_token: Tally,
+    /// `POST /instance_identity/v1/iam_token`, and `/identity/v1/iam_tokens` since 2025-08-26.
+    pub instance_iam_token: Tally,
 }
 
-/// Why a token is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenRefusal {
-    /// Not one of ours, or revoked.
-    NotValid,
-    /// Its time is over.
-    Expired,
+/// How a 401 of the platform's APIs is told, as [`Simulator::set_refusal`](crate::Simulator::set_refusal) chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// With its length, once the request has arrived whole.
+    #[default]
+    Whole,
+    /// As soon as the head is there, while the body is still to come; what comes of it is read and dropped. A request
+    /// without any Bearer token is refused the usual way.
+    Early,
+    /// In chunks, with the pause of streams between them.
+    Chunked,
 }
 
 /// What the user did to get a token.
@@ -92,11 +118,12 @@ pub(crate) struct State {
     pub(crate) retry_after: Option<Duration>,
     pub(crate) login_delay: Duration,
     pub(crate) logins: Logins,
-    /// Every credential that a login handed out, in order.
-    issued: Vec<String>,
-    revoked: HashSet<String>,
-    /// Access tokens of the Identity Management Service, with their expiry.
-    identity_tokens: HashMap<String, i64>,
+    /// License Service's API token in the Secret, which a restart of the pod puts in force.
+    pub(crate) configured_license_token: Option<String>,
+    pub(crate) refusal: Refusal,
+    /// The segments of the paths that answer 401, whatever the token.
+    pub(crate) refused_paths: Vec<Vec<String>>,
+    ledger: Ledger,
 }
 
 impl State {
@@ -109,9 +136,10 @@ impl State {
             retry_after: None,
             login_delay: Duration::ZERO,
             logins: Logins::default(),
-            issued: Vec::new(),
-            revoked: HashSet::new(),
-            identity_tokens: HashMap::new(),
+            configured_license_token: None,
+            refusal: Refusal::default(),
+            refused_paths: Vec::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -129,14 +157,14 @@ impl State {
     }
 
     /// What a token issued now says.
-    pub(crate) fn claims(&self, grant: Grant) -> Claims {
+    pub(crate) fn claims(&self, grant: Grant) -> UserClaims {
         let id = random_alphanumeric(32).to_ascii_lowercase();
         let (session_id, token_id) = match grant {
             Grant::Session => (Some(id), None),
             Grant::Token => (None, Some(id)),
         };
         let now = self.now();
-        Claims {
+        UserClaims {
             username: self.options.username.clone(),
             role: "User".to_owned(),
             permissions: PERMISSIONS.map(str::to_owned).to_vec(),
@@ -159,52 +187,80 @@ impl State {
     }
 
     /// A signed platform token that says `claims`.
-    pub(crate) fn issue_for(&mut self, claims: &Claims) -> String {
+    pub(crate) fn issue_for(&mut self, claims: &UserClaims) -> String {
+        self.issue_signed(claims, claims.exp)
+    }
+
+    /// A signed token that says `claims`, their `exp` included, and opens the APIs.
+    pub(crate) fn issue_signed(&mut self, claims: &impl Serialize, expiry: i64) -> String {
         let token = jwt::sign(claims);
-        self.issued.push(token.clone());
+        self.ledger.enter(&token, expiry);
         token
     }
 
-    /// An opaque access token of the Identity Management Service, good for `validateAuth` only.
-    pub(crate) fn issue_identity_token(&mut self) -> String {
+    /// An opaque token that lives for so many seconds and is good for one step of a login only.
+    pub(crate) fn issue_step(&mut self, step: Step, lifetime: i64) -> String {
         let token = random_alphanumeric(40);
-        let expiry = self.now() + self.lifetime();
-        self.identity_tokens.insert(token.clone(), expiry);
-        self.issued.push(token.clone());
+        let expiry = self.now() + lifetime;
+        self.ledger.enter_step(step, &token, expiry);
         token
     }
 
     /// Notes a secret that an answer carries beside the token itself.
     pub(crate) fn note_issued(&mut self, secret: &str) {
-        self.issued.push(secret.to_owned());
+        self.ledger.note(secret);
     }
 
     pub(crate) fn issued(&self) -> Vec<String> {
-        self.issued.clone()
+        self.ledger.issued()
     }
 
     /// Voids every token handed out so far.
     pub(crate) fn revoke_all(&mut self) {
-        self.revoked.extend(self.issued.iter().cloned());
-        self.identity_tokens.clear();
+        self.ledger.revoke_all();
     }
 
-    /// Judges a platform token by signature, revocation and expiry.
-    pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenRefusal> {
-        let claims = jwt::verify(token).ok_or(TokenRefusal::NotValid)?;
-        if self.revoked.contains(token) || claims.username != self.options.username {
-            return Err(TokenRefusal::NotValid);
-        }
-        if claims.exp <= self.now() {
-            return Err(TokenRefusal::Expired);
-        }
-        Ok(claims)
+    /// Voids one platform token; whether it is one.
+    pub(crate) fn revoke(&mut self, token: &str) -> bool {
+        self.ledger.revoke(token)
     }
 
-    pub(crate) fn knows_identity_token(&self, token: &str) -> bool {
-        self.identity_tokens
-            .get(token)
-            .is_some_and(|expiry| *expiry > self.now())
+    /// The platform token that was issued last.
+    pub(crate) fn latest_token(&self) -> Option<String> {
+        self.ledger.latest().map(str::to_owned)
+    }
+
+    /// What a platform token is worth now.
+    pub(crate) fn judge(&self, token: &str) -> TokenState {
+        self.ledger.judge(token, self.now())
+    }
+
+    /// What a token of a login's first step is worth now.
+    pub(crate) fn judge_step(&self, step: Step, token: &str) -> TokenState {
+        self.ledger.judge_step(step, token, self.now())
+    }
+
+    /// Judges a platform token by signature, revocation and expiry. One that another simulator of this process
+    /// issued has a good signature, and is foreign all the same.
+    pub(crate) fn check(&self, token: &str) -> Result<Claims, TokenState> {
+        let claims = jwt::verify(token).ok_or(TokenState::Foreign)?;
+        match self.judge(token) {
+            TokenState::Valid => {}
+            judged => return Err(judged),
+        }
+        match &claims {
+            Claims::User(user) if user.username != self.options.username => {
+                Err(TokenState::Foreign)
+            }
+            _ => Ok(claims),
+        }
+    }
+
+    /// Whether every request below this path is answered 401.
+    pub(crate) fn refuses(&self, segments: &[&str]) -> bool {
+        self.refused_paths.iter().any(|path| {
+            path.len() <= segments.len() && path.iter().zip(segments).all(|(a, b)| a == b)
+        })
     }
 
     pub(crate) fn knows_password(&self, username: &str, password: &str) -> bool {
@@ -231,9 +287,12 @@ mod tests {
             ..Options::default()
         });
         let token = state.issue(Grant::Token);
-        assert_eq!(state.check(&token).unwrap().uid, USER_ID);
+        let Claims::User(user) = state.check(&token).unwrap() else {
+            panic!("the claims are not those of a user");
+        };
+        assert_eq!(user.uid, USER_ID);
         state.clock_skew = 61;
-        assert_eq!(state.check(&token).unwrap_err(), TokenRefusal::Expired);
+        assert_eq!(state.check(&token).unwrap_err(), TokenState::Expired);
     }
 
     #[test]
@@ -242,7 +301,7 @@ mod tests {
         let old = state.issue(Grant::Token);
         state.revoke_all();
         let new = state.issue(Grant::Session);
-        assert_eq!(state.check(&old).unwrap_err(), TokenRefusal::NotValid);
+        assert_eq!(state.check(&old).unwrap_err(), TokenState::Revoked);
         assert!(state.check(&new).is_ok());
         assert_eq!(state.issued(), [old, new]);
     }
@@ -256,7 +315,16 @@ mod tests {
         parts[1] = other.split('.').nth(1).unwrap();
         assert_eq!(
             state.check(&parts.join(".")).unwrap_err(),
-            TokenRefusal::NotValid
+            TokenState::Foreign
         );
+    }
+
+    #[test]
+    fn a_token_of_another_simulator_is_foreign() {
+        let mut other = State::new(Options::default());
+        let token = other.issue(Grant::Token);
+        let state = State::new(other.options.clone());
+        assert!(jwt::verify(&token).is_some());
+        assert_eq!(state.check(&token).unwrap_err(), TokenState::Foreign);
     }
 }

@@ -4,9 +4,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::{
+    TokenState,
     answer::{Answer, html, watsonx_error},
     jwt::Claims,
-    state::{State, TokenRefusal},
+    state::State,
 };
 
 /// A family of endpoints that take the same schemes.
@@ -25,7 +26,7 @@ pub(crate) enum Family {
 /// How the caller proved who it is.
 pub(crate) enum Admitted {
     /// A platform token with these claims.
-    Token(Box<Claims>),
+    Token(Claims),
     /// An API key or password.
     Key,
 }
@@ -56,7 +57,12 @@ pub(crate) fn admit(
         .ok_or_else(|| not_valid(INVALID_TOKEN))?;
     let good = match scheme.to_ascii_lowercase().as_str() {
         "bearer" => {
-            return check_token(state, credential).map(|claims| Admitted::Token(Box::new(claims)));
+            let claims = check_token(state, credential)?;
+            // The platform's user management does not know the users of a cloud.
+            if family == Family::UserManagement && matches!(claims, Claims::Cloud(_)) {
+                return Err(not_valid(INVALID_TOKEN));
+            }
+            return Ok(Admitted::Token(claims));
         }
         "zenapikey" if family == Family::MachineLearning => user_and_secret(credential)
             .is_some_and(|(user, secret)| {
@@ -76,14 +82,21 @@ pub(crate) fn admit(
 
 /// Judges a platform token wherever it was found.
 pub(crate) fn check_token(state: &State, token: &str) -> Result<Claims, Box<Answer>> {
-    state.check(token).map_err(|refusal| match refusal {
-        TokenRefusal::NotValid => not_valid(INVALID_TOKEN),
-        TokenRefusal::Expired => Box::new(watsonx_error(
+    state
+        .check(token)
+        .map_err(|judged| Box::new(refusal(judged)))
+}
+
+/// 401 for a token that is worth so much.
+pub(crate) fn refusal(judged: TokenState) -> Answer {
+    match judged {
+        TokenState::Expired => watsonx_error(
             StatusCode::UNAUTHORIZED,
             "authentication_token_expired",
             "Failed to authenticate the request due to an expired token",
-        )),
-    })
+        ),
+        TokenState::Valid | TokenState::Revoked | TokenState::Foreign => *not_valid(INVALID_TOKEN),
+    }
 }
 
 /// `user:secret` in base64 with padding and without a line break; the secret may hold further colons.

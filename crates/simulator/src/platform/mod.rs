@@ -9,6 +9,8 @@ mod user;
 mod watsonx;
 mod workspace;
 
+pub(crate) use admission::refusal;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::json;
@@ -17,6 +19,7 @@ use crate::{
     answer::{self, Answer},
     state::State,
 };
+use login::Endpoint;
 
 /// Answers any request but a login.
 pub(crate) fn answer(state: &mut State, request: &Request<Bytes>, segments: &[&str]) -> Answer {
@@ -37,6 +40,15 @@ pub(crate) fn answer(state: &mut State, request: &Request<Bytes>, segments: &[&s
         ),
         _ => answer::not_found(),
     }
+}
+
+/// Whether a path is one of the APIs that want a token: all but the logins and the two that are open to everyone.
+pub(crate) fn asks_for_a_token(segments: &[&str]) -> bool {
+    let is_open = matches!(
+        segments,
+        [] | ["simulator", ..] | ["ml", "wml_services", "v2", "version"]
+    );
+    !is_open && Endpoint::at(segments, &[]).is_none()
 }
 
 /// Open to everyone: `ibm-watsonx-ai` asks for it before it has a token.

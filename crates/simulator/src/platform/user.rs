@@ -7,6 +7,7 @@ use serde_json::json;
 use super::admission::{Admitted, Family, admit};
 use crate::{
     answer::{self, Answer, json},
+    jwt::Claims,
     random_alphanumeric,
     state::{State, USER_ID},
 };
@@ -17,6 +18,9 @@ pub(crate) fn answer(state: &mut State, request: &Request<Bytes>, endpoint: &str
         Ok(Admitted::Token(claims)) => claims,
         Ok(Admitted::Key) => return answer::not_found(),
         Err(refusal) => return *refusal,
+    };
+    let Claims::User(claims) = claims else {
+        return answer::not_found();
     };
     if request.method() != Method::GET {
         return answer::method_not_allowed("GET");

@@ -14,7 +14,7 @@ use crate::{
     answer::{self, Answer, events, json, watsonx_error},
     sha256_hex,
     state::State,
-    target::query_value,
+    target::{is_date, query_value},
 };
 
 /// Answers `/ml/<segments>`, where the first segment is `v1` or `v4`.
@@ -45,12 +45,7 @@ fn route(state: &State, request: &Request<Bytes>, segments: &[&str]) -> Outcome 
 /// `version=YYYY-MM-DD` is mandatory and decides over the shape of the answer on a real platform.
 fn require_version(request: &Request<Bytes>) -> Result<(), Box<Answer>> {
     let version = query_value(request.uri(), "version").unwrap_or_default();
-    let dated = version.len() == 10
-        && version.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-    if dated {
+    if is_date(&version) {
         return Ok(());
     }
     Err(failure(

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt as _, Full};
@@ -85,6 +88,22 @@ pub(crate) fn encoded(scheme: &str, user: &str, secret: &str) -> String {
         "{scheme} {}",
         BASE64_STANDARD.encode(format!("{user}:{secret}"))
     )
+}
+
+pub(crate) fn post_form(url: impl AsRef<str>, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    with_body(
+        post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
+        form,
+    )
+}
+
+/// What a token says.
+pub(crate) fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 /// A platform token, obtained with the API key.

@@ -220,3 +220,24 @@ async fn behind_an_ingress_only_the_base_path_leads_to_the_service() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test]
+async fn an_edited_secret_is_read_when_the_pod_restarts() {
+    let simulator = start();
+    let old = simulator.license_token();
+    let status = async |token: &str| {
+        fetch(&simulator, &format!("/products?token={token}"))
+            .await
+            .status
+    };
+    simulator.configure_license_token("edited");
+    assert_eq!(simulator.license_token(), old);
+    assert_eq!(status(&old).await, StatusCode::OK);
+    assert_eq!(status("edited").await, StatusCode::UNAUTHORIZED);
+    simulator.restart_license_service();
+    assert_eq!(status(&old).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status("edited").await, StatusCode::OK);
+    // A restart without an edit changes nothing.
+    simulator.restart_license_service();
+    assert_eq!(simulator.license_token(), "edited");
+}

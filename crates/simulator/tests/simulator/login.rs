@@ -1,19 +1,13 @@
 //! The login endpoints: what they take, what they hand out, what they refuse.
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{Request, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::{Options, Simulator, Tally};
 
 use crate::client::*;
 
 fn authorize(simulator: &Simulator) -> String {
     simulator.platform_url() + "/icp4d-api/v1/authorize"
-}
-
-fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 #[tokio::test]

@@ -8,5 +8,10 @@
 mod apis;
 mod client;
 mod controls;
+mod iam;
 mod license;
 mod login;
+mod mcsp;
+mod metadata;
+mod refusals;
+mod tokens;

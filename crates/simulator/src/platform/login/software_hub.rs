@@ -1,82 +1,22 @@
-//! The four endpoints that hand out platform tokens.
+//! The four logins of IBM Software Hub: with a key or a password, by Identity Management in two steps, by LDAP.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admission::user_and_secret;
+use super::{
+    super::admission::user_and_secret,
+    Outcome,
+    reading::{Fields, media_type, only_header, require_method},
+};
 use crate::{
+    TokenState,
     answer::{self, Answer, zen_error},
     jwt, random_alphanumeric,
-    state::{Garbage, Grant, Logins, State, Tally},
+    state::{Grant, State},
+    tokens::Step,
 };
-
-/// One of the login endpoints.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Authorize,
-    IdentityToken,
-    ValidateAuth,
-    Signin,
-}
-
-impl Endpoint {
-    pub(crate) fn at(segments: &[&str]) -> Option<Self> {
-        match segments {
-            ["icp4d-api", "v1", "authorize"] => Some(Self::Authorize),
-            ["idprovider", "v1", "auth", "identitytoken"] => Some(Self::IdentityToken),
-            ["v1", "preauth", "validateauth"] => Some(Self::ValidateAuth),
-            ["v1", "preauth", "signin"] => Some(Self::Signin),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn tally(self, logins: &mut Logins) -> &mut Tally {
-        match self {
-            Self::Authorize => &mut logins.authorize,
-            Self::IdentityToken => &mut logins.identity_token,
-            Self::ValidateAuth => &mut logins.validate_auth,
-            Self::Signin => &mut logins.signin,
-        }
-    }
-
-    /// The field of the answer that carries the token.
-    fn token_field(self) -> &'static str {
-        match self {
-            Self::Authorize | Self::Signin => "token",
-            Self::IdentityToken => "access_token",
-            Self::ValidateAuth => "accessToken",
-        }
-    }
-}
-
-/// Answers a login.
-pub(crate) fn answer(state: &mut State, endpoint: Endpoint, request: &Request<Bytes>) -> Answer {
-    let outcome = match endpoint {
-        Endpoint::Authorize => authorize(state, request),
-        Endpoint::IdentityToken => identity_token(state, request),
-        Endpoint::ValidateAuth => validate_auth(state, request),
-        Endpoint::Signin => signin(state, request),
-    };
-    let tally = endpoint.tally(&mut state.logins);
-    match outcome {
-        Ok(body) => {
-            tally.granted += 1;
-            let mut answer = spoiled(state.garbage, endpoint, body);
-            if endpoint == Endpoint::Signin {
-                start_session(state, answer.headers_mut());
-            }
-            answer
-        }
-        Err(refusal) => {
-            tally.refused += 1;
-            *refusal
-        }
-    }
-}
-
-type Outcome = Result<Value, Box<Answer>>;
 
 /// Both secrets may be present as `null`: IBM's Python core sends them so.
 #[derive(Deserialize)]
@@ -87,7 +27,7 @@ struct UserAndSecret {
     account_id: Option<String>,
 }
 
-fn authorize(state: &mut State, request: &Request<Bytes>) -> Outcome {
+pub(super) fn authorize(state: &mut State, request: &Request<Bytes>) -> Outcome {
     let sent = post_json(request)?;
     let username = sent
         .username
@@ -105,7 +45,7 @@ fn authorize(state: &mut State, request: &Request<Bytes>) -> Outcome {
     Ok(token_answer(&state.issue(Grant::Token)))
 }
 
-fn signin(state: &mut State, request: &Request<Bytes>) -> Outcome {
+pub(super) fn signin(state: &mut State, request: &Request<Bytes>) -> Outcome {
     let sent = post_json(request)?;
     let (Some(username), Some(password)) = (sent.username, sent.password) else {
         return Err(bad_request("username and password are needed"));
@@ -116,7 +56,7 @@ fn signin(state: &mut State, request: &Request<Bytes>) -> Outcome {
     Ok(token_answer(&state.issue(Grant::Session)))
 }
 
-fn identity_token(state: &mut State, request: &Request<Bytes>) -> Outcome {
+pub(super) fn identity_token(state: &mut State, request: &Request<Bytes>) -> Outcome {
     require_method(request, &Method::POST, "POST")?;
     if media_type(request.headers()) != Some("application/x-www-form-urlencoded") {
         return Err(oauth_error(
@@ -124,11 +64,7 @@ fn identity_token(state: &mut State, request: &Request<Bytes>) -> Outcome {
             "CWOAU0033E: the content type is not a form",
         ));
     }
-    let form = Form(
-        form_urlencoded::parse(request.body())
-            .into_owned()
-            .collect(),
-    );
+    let form = Fields::parse(request.body());
     if form.only("grant_type") != Some("password") {
         return Err(oauth_error(
             "unsupported_grant_type",
@@ -160,18 +96,19 @@ fn identity_token(state: &mut State, request: &Request<Bytes>) -> Outcome {
     let refresh_token = random_alphanumeric(50);
     state.note_issued(&id_token);
     state.note_issued(&refresh_token);
+    let lifetime = state.lifetime();
     Ok(json!({
-        "access_token": state.issue_identity_token(),
+        "access_token": state.issue_step(Step::IdentityManagement, lifetime),
         "refresh_token": refresh_token,
         "id_token": id_token,
         "token_type": "Bearer",
-        "expires_in": state.lifetime(),
+        "expires_in": lifetime,
         "scope": "openid",
     }))
 }
 
 /// Takes the `username` and `iam-token` headers, the `username` and `password` headers, or HTTP Basic.
-fn validate_auth(state: &mut State, request: &Request<Bytes>) -> Outcome {
+pub(super) fn validate_auth(state: &mut State, request: &Request<Bytes>) -> Outcome {
     require_method(request, &Method::GET, "GET")?;
     let headers = request.headers();
     let username = only_header(headers, "username");
@@ -182,7 +119,8 @@ fn validate_auth(state: &mut State, request: &Request<Bytes>) -> Outcome {
         only_header(headers, header::AUTHORIZATION.as_str()),
     ) {
         (Some(username), Some(token), None, None) => {
-            username == state.options.username && state.knows_identity_token(token)
+            username == state.options.username
+                && state.judge_step(Step::IdentityManagement, token) == TokenState::Valid
         }
         (Some(username), None, Some(password), None) => state.knows_password(username, password),
         (None, None, None, Some(basic)) => basic
@@ -216,7 +154,7 @@ fn token_answer(token: &str) -> Value {
 }
 
 /// `signin` opens a web session, whose cookie is as good as a token on a real platform.
-fn start_session(state: &mut State, headers: &mut HeaderMap) {
+pub(super) fn start_session(state: &mut State, headers: &mut HeaderMap) {
     let session = random_alphanumeric(64);
     let cookie = format!("ibm-private-cloud-session={session}; Path=/; Secure; HttpOnly");
     state.note_issued(&session);
@@ -226,73 +164,12 @@ fn start_session(state: &mut State, headers: &mut HeaderMap) {
     );
 }
 
-/// The answer of a login that went well, or what [`Garbage`] makes of it.
-fn spoiled(garbage: Option<Garbage>, endpoint: Endpoint, mut body: Value) -> Answer {
-    let field = endpoint.token_field();
-    match garbage {
-        None => {}
-        Some(Garbage::Html) => {
-            return answer::html(
-                StatusCode::OK,
-                "<html><head><title>Log in</title></head><body><form>Log in</form></body></html>\n",
-            );
-        }
-        Some(Garbage::NoToken) => {
-            body.as_object_mut().map(|fields| fields.remove(field));
-        }
-        Some(Garbage::NullToken) => body[field] = Value::Null,
-        Some(Garbage::EmptyToken) => body[field] = json!(""),
-        Some(Garbage::NumberToken) => body[field] = json!(42),
-        Some(Garbage::TokenWithNewline) => {
-            let token = body[field].as_str().unwrap_or_default();
-            body[field] = json!(format!("{token}\r\nx-injected: yes"));
-        }
-    }
-    answer::json(StatusCode::OK, &body)
-}
-
 fn post_json(request: &Request<Bytes>) -> Result<UserAndSecret, Box<Answer>> {
     require_method(request, &Method::POST, "POST")?;
     if media_type(request.headers()) != Some("application/json") {
         return Err(bad_request("the content type is not application/json"));
     }
     serde_json::from_slice(request.body()).map_err(|_| bad_request("the body is not valid JSON"))
-}
-
-fn require_method(
-    request: &Request<Bytes>,
-    method: &Method,
-    allowed: &'static str,
-) -> Result<(), Box<Answer>> {
-    if request.method() == method {
-        Ok(())
-    } else {
-        Err(Box::new(answer::method_not_allowed(allowed)))
-    }
-}
-
-/// The content type without its parameters.
-fn media_type(headers: &HeaderMap) -> Option<&str> {
-    let value = only_header(headers, header::CONTENT_TYPE.as_str())?;
-    value.split(';').next().map(str::trim)
-}
-
-/// The value of a header that is there once; one that is repeated counts as missing.
-fn only_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
-}
-
-struct Form(Vec<(String, String)>);
-
-impl Form {
-    /// The value of a field that is there once; one that is repeated counts as missing.
-    fn only(&self, name: &str) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(field, _)| field == name);
-        let (_, value) = values.next()?;
-        values.next().is_none().then_some(value)
-    }
 }
 
 fn bad_request(exception: &str) -> Box<Answer> {
