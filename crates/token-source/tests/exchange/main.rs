@@ -2,129 +2,29 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
+mod cloud;
+mod server;
+mod steps;
+
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use secrecy::ExposeSecret as _;
-use tempfile::NamedTempFile;
 use token_source::{
-    Kind, Location, Origin, Settings,
+    Kind, Location, Origin,
     connect::with_causes,
     credential::{Proof, Text},
-    exchange::{self, ExchangeError, Grant, Record},
+    exchange::{ExchangeError, Grant},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::AsyncWriteExt as _,
+    net::TcpListener,
     time::{Instant, sleep},
 };
 
-const SECRET: &str = "c4nary-s3cret&=+%\"";
-
-/// Answers each connection, in turn, with the next of these bytes, and keeps what was sent.
-struct Server {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    async fn start(answers: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = requests.clone();
-        tokio::spawn(async move {
-            for answer in answers {
-                let (mut tcp, _) = listener.accept().await.unwrap();
-                let request = read_request(&mut tcp).await;
-                kept.lock().unwrap().push(request);
-                let _ = tcp.write_all(&answer).await;
-                let _ = tcp.shutdown().await;
-            }
-        });
-        Self { address, requests }
-    }
-
-    fn origin(&self, path: &str) -> Origin {
-        Origin::parse(&format!("http://{}{path}", self.address), Arc::default()).unwrap()
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-async fn read_request(tcp: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                return text.into_owned();
-            }
-        }
-        if tcp.read_buf(&mut bytes).await.unwrap() == 0 {
-            return text_of(&bytes);
-        }
-    }
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn token(body: &str) -> Vec<u8> {
-    answer("200 OK", "content-type: application/json\r\n", body)
-}
-
-/// A file with the secret, which lives as long as the test.
-fn secret_file() -> (NamedTempFile, Location) {
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
-    let place = Location::File {
-        path: file.path().into(),
-        field: None,
-    };
-    (file, place)
-}
-
-fn literal(text: &str) -> Text {
-    Text::Literal(text.into())
-}
-
-async fn attempt(kind: Kind) -> Result<Grant, ExchangeError> {
-    let settings = Settings {
-        name: "test".into(),
-        kind,
-        lifetime: None,
-        wait_for_token: None,
-        poll: Duration::from_secs(5),
-    };
-    let outcome = exchange::from_settings(&settings)
-        .exchange(&Record::default())
-        .await;
-    let shown = match &outcome {
-        Ok(grant) => format!("{grant:?}"),
-        Err(error) => format!("{error:?} {error} {}", error.told()),
-    };
-    assert!(!shown.contains("c4nary"), "{shown}");
-    outcome
-}
+use server::{Server, answer, attempt, body_of, literal, read_request, secret_file, token, value};
 
 /// A `cp4d` login by API key at a server that gives this answer.
 async fn authorize(answer: Vec<u8>) -> Result<Grant, ExchangeError> {
@@ -138,15 +38,6 @@ async fn authorize(answer: Vec<u8>) -> Result<Grant, ExchangeError> {
         account_id: None,
     })
     .await
-}
-
-fn value(grant: &Grant) -> &str {
-    #[expect(clippy::disallowed_methods, reason = "a test's own token")]
-    grant.value.expose_secret()
-}
-
-fn body_of(request: &str) -> &str {
-    request.split_once("\r\n\r\n").unwrap().1
 }
 
 #[tokio::test]
