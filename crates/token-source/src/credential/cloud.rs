@@ -295,6 +295,9 @@ pub const IAM_URL: &str = "https://iam.cloud.ibm.com";
 /// The metadata service of a virtual machine: a link-local address, which no router passes on, and plain HTTP.
 pub const VPC_URL: &str = "http://169.254.169.254";
 
+/// Its `host[:port]`, the one that may be asked without TLS.
+pub const VPC_HOST: &str = "169.254.169.254";
+
 /// Where a container may find its compute-resource token; the first that can be read counts.
 pub const CR_TOKEN_FILES: &[&str] = &[
     "/var/run/secrets/tokens/vault-token",

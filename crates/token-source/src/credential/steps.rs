@@ -163,12 +163,13 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    /// The texts around the values, in turn.
-    pub fn literals(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Literal(text) => Some(text.as_str()),
-            Piece::Value(_) => None,
-        })
+    /// The text with `stand_in` for each value, to look at what is around them.
+    pub fn with_stand_ins(&self, stand_in: &str) -> String {
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Literal(text) => text.as_str(),
+            Piece::Value(_) => stand_in,
+        });
+        pieces.collect()
     }
 
     /// Which values it puts in, in turn.
