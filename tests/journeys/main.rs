@@ -11,6 +11,7 @@ mod proxy;
 mod scripted;
 
 mod a_request_is_one_request;
+mod any_login_can_be_written;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;
