@@ -11,7 +11,7 @@ use super::{
     answer::Issued,
     mcsp::ApiKey,
     read, read_text,
-    request::{self, encoded, is_dots},
+    request::{self, LONGEST_IN_URL, encoded, is_dots},
 };
 use crate::{
     connect::Connector,
@@ -65,7 +65,7 @@ impl McspV2 {
             reason = "a part of the path that the token service wants"
         )]
         let scope_id = scope_id.expose_secret();
-        if is_dots(scope_id) {
+        if is_dots(scope_id) || scope_id.len() > LONGEST_IN_URL {
             return Err(ExchangeError::Unsendable { part: SCOPE_ID });
         }
         let settings = &self.settings;

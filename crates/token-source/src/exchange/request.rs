@@ -132,6 +132,9 @@ pub(super) fn is_dots(value: &str) -> bool {
 pub(super) const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// In bytes, before it is percent-encoded: more is no value that somebody puts into a URL.
+pub(super) const LONGEST_IN_URL: usize = 8 << 10;
+
 /// All but what RFC 3986 calls unreserved.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

@@ -13,7 +13,7 @@ use super::{
     answer::{EXPIRATION, EXPIRES_IN, Issued, Paths, judge},
     document::Document,
     read_text,
-    request::{self, Form, encoded, is_dots, sensitive_text},
+    request::{self, Form, LONGEST_IN_URL, encoded, is_dots, sensitive_text},
 };
 use crate::{
     connect::Connector,
@@ -38,6 +38,7 @@ pub(super) struct Steps {
 struct Destination {
     is_header: bool,
     is_path: bool,
+    is_url: bool,
 }
 
 impl Exchange for Steps {
@@ -57,6 +58,13 @@ impl Steps {
             }
             for value in step.path.values() {
                 destinations[value].is_path = true;
+            }
+            for value in step
+                .path
+                .values()
+                .chain(step.query.iter().flat_map(Template::values))
+            {
+                destinations[value].is_url = true;
             }
         }
         Self {
@@ -83,8 +91,13 @@ impl Steps {
         let steps = self.settings.steps.iter().zip(&self.servers);
         let mut last = None;
         for ((step, server), name) in steps.zip(NAMES) {
+            let request = request(step, &values).ok_or(match last {
+                None => ExchangeError::Unsendable { part: INPUTS },
+                // Not to be asked again at once: the answer is likely to be the same.
+                Some((_, _, step)) => ExchangeError::Garbage { step },
+            })?;
             let sent = Instant::now();
-            let answer = endpoint::send(server, request(step, &values), record).await?;
+            let answer = endpoint::send(server, request, record).await?;
             judge(name, &answer)?;
             let document = Document::parse(&answer.body);
             for path in &step.takes {
@@ -115,7 +128,8 @@ impl Steps {
         let destination = self.destinations[number];
         let fits_header = !destination.is_header || sensitive_text(value).is_some();
         let fits_path = !destination.is_path || !is_dots(value);
-        fits_header && fits_path
+        let fits_url = !destination.is_url || value.len() <= LONGEST_IN_URL;
+        fits_header && fits_path && fits_url
     }
 }
 
@@ -128,12 +142,16 @@ fn take(document: &Document, path: &str) -> Option<SecretString> {
     }
 }
 
-fn request(step: &Step, values: &[SecretString]) -> Request<Body> {
+/// `None` where the target is longer than any server takes.
+fn request(step: &Step, values: &[SecretString]) -> Option<Request<Body>> {
     let encode = |value| encoded(value).to_string();
     let mut target = step.path.render(values, encode);
     if let Some(query) = &step.query {
         target.push('?');
         target.push_str(&query.render(values, encode));
+    }
+    if target.len() > LONGEST_TARGET {
+        return None;
     }
     let (body, content_type) = match &step.content {
         Content::Nothing => (Body::default(), None),
@@ -153,7 +171,7 @@ fn request(step: &Step, values: &[SecretString]) -> Request<Body> {
             .expect("literals were checked with the configuration, values when they came");
         request.headers_mut().insert(name, value);
     }
-    request
+    Some(request)
 }
 
 fn plain(template: &Template, values: &[SecretString]) -> Zeroizing<String> {
@@ -195,3 +213,5 @@ impl Serialize for Filled<'_> {
 
 /// What logs call them.
 const NAMES: [&str; credential::Steps::MOST_STEPS] = ["step 1", "step 2", "step 3"];
+/// Four times what servers usually take, and half of what a URI can hold.
+const LONGEST_TARGET: usize = 32 << 10;

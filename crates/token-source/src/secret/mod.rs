@@ -128,22 +128,9 @@ impl Location {
                 Ok(Zeroizing::new(value.into_encoded_bytes()))
             }
             Self::Command(arguments) => command::run(arguments).await,
-            Self::FirstOf(paths) => first_of(paths).await,
+            Self::FirstOf(paths) => file::read_first(paths).await,
         }
     }
-}
-
-/// The first that can be read; where none can, what is wrong with the first that is there.
-async fn first_of(paths: &[&str]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let mut failure = SecretError::Missing;
-    for path in paths {
-        match file::read(path.into()).await {
-            Ok(content) => return Ok(content),
-            Err(error) if failure == SecretError::Missing => failure = error,
-            Err(_) => {}
-        }
-    }
-    Err(failure)
 }
 
 /// Recognises content that changed, without keeping it: a hash under a random key.
@@ -283,29 +270,6 @@ mod tests {
         assert_eq!(read(&huge).await, Err(SecretError::TooLarge));
         let (_file, largest) = file(&vec![b'x'; 1 << 20], None);
         assert!(read(&largest).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn the_first_of_several_files_counts_that_can_be_read() {
-        let (second, _) = file(b"second\n", None);
-        let (third, _) = file(b"third", None);
-        let directory = tempfile::tempdir().unwrap();
-        let path = |path: &Path| -> &'static str { path.to_str().unwrap().to_owned().leak() };
-        let paths: [&'static str; 4] = [
-            "/no/such/file",
-            path(directory.path()),
-            path(second.path()),
-            path(third.path()),
-        ];
-        let first_of = |count: usize| Location::FirstOf(paths[..count].to_vec().leak());
-        assert_eq!(read(&first_of(4)).await.as_deref(), Ok("second"));
-        assert_eq!(read(&first_of(2)).await, Err(SecretError::Unreadable));
-        assert_eq!(read(&first_of(1)).await, Err(SecretError::Missing));
-        drop(second);
-        assert_eq!(read(&first_of(4)).await.as_deref(), Ok("third"));
-        let named = Location::FirstOf(&["/a/b", "/c"]).describe().await;
-        assert_eq!(named, "file /a/b or /c");
-        assert!(first_of(1).is_watched());
     }
 
     #[cfg(unix)]

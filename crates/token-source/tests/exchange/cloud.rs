@@ -363,13 +363,15 @@ async fn mcsp_v2_names_its_scope_in_the_path() {
         r#"{"apikey":"c4nary-s3cret&=+%\"","callerExtClaim":{"productID":"prod\"1"}}"#
     );
 
-    let elsewhere = McspV2 {
-        scope_id: literal(".."),
-        ..mcsp
-    };
-    let error = attempt(Kind::McspV2(elsewhere)).await.unwrap_err();
-    assert!(
-        matches!(error, ExchangeError::Unsendable { part: "scope_id" }),
-        "{error:?}"
-    );
+    for scope_id in ["..", &"x".repeat(70_000)] {
+        let elsewhere = McspV2 {
+            scope_id: literal(scope_id),
+            ..mcsp.clone()
+        };
+        let error = attempt(Kind::McspV2(elsewhere)).await.unwrap_err();
+        assert!(
+            matches!(error, ExchangeError::Unsendable { part: "scope_id" }),
+            "{error:?}"
+        );
+    }
 }

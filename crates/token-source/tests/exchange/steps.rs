@@ -173,7 +173,14 @@ async fn what_cannot_stand_in_its_place_is_told_before_anything_is_sent() {
     };
     let into_path = |server: &Server| step(server, "/b/{a}/c");
     type Making = fn(&Server) -> Step;
-    let cases: [(&str, Making); 5] = [
+    let into_query = |server: &Server| Step {
+        query: Some(template("{a}")),
+        ..step(server, "/b")
+    };
+    let long = "x".repeat(70_000);
+    let cases: [(&str, Making); 7] = [
+        (&long, into_query),
+        (&long, into_path),
         ("a\r\nx: y", into_header),
         ("ü", into_header),
         ("..", into_path),
@@ -240,6 +247,29 @@ async fn an_answer_without_what_is_wanted_is_garbage_of_its_step() {
     let error = attempt(taking(&server)).await.unwrap_err();
     assert!(
         matches!(error, ExchangeError::Refused { step: "step 2", .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn values_that_make_the_url_too_long_are_told() {
+    let part = "/".to_owned() + &"x".repeat(6000);
+    let seven = format!("/{}", ["{a}"; 7].concat());
+    let server = Server::start(vec![token(&format!(r#"{{"take":"{part}"}}"#))]).await;
+    let first = Step {
+        takes: vec!["take".into()],
+        ..step(&server, "/a")
+    };
+    let kind = steps(Vec::new(), vec![first, step(&server, &seven)]);
+    let error = attempt(kind).await.unwrap_err();
+    assert!(
+        matches!(error, ExchangeError::Garbage { step: "step 1" }),
+        "{error:?}"
+    );
+    let kind = steps(vec![literal(&part)], vec![step(&server, &seven)]);
+    let error = attempt(kind).await.unwrap_err();
+    assert!(
+        matches!(error, ExchangeError::Unsendable { part: "inputs" }),
         "{error:?}"
     );
 }

@@ -60,7 +60,7 @@ fn login_server(table: &mut Table<'_>, kind: &str, place: &str) -> Option<Origin
         let trust = trust::trust_or_default(table, keys.tls, place)?;
         usual_server(table, kind, trust)?
     };
-    refuse_needless_waiver(table, &server);
+    warn_of_needless_waiver(table, &server, &keys);
     Some(server)
 }
 
@@ -82,10 +82,10 @@ fn usual_server(table: &mut Table<'_>, kind: &str, trust: Trust) -> Option<Origi
     Some(server)
 }
 
-fn refuse_needless_waiver(table: &mut Table<'_>, server: &Origin) {
+fn warn_of_needless_waiver(table: &mut Table<'_>, server: &Origin, keys: &Keys) {
     if server.tls {
         warn_of_needless_plain_http(table, &[server]);
-    } else if server.authority() == VPC_HOST
+    } else if keys.plain_by_nature == Some(server.authority().as_str())
         && table.boolean("plain_http") == Some(true)
         && let Some(span) = table.key("plain_http")
     {

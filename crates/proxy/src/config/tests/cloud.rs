@@ -179,6 +179,19 @@ fn the_metadata_service_needs_no_waiver() {
     }
     let text = with("[credential.new.vpc]\nurl = \"http://127.0.0.1:1\"\nplain_http = true\n");
     assert_eq!(load(&text).unwrap().config.waivers.len(), 1);
+    // The address is nothing special to a kind that sends a secret there.
+    let text = "[credential.new.iam]\napikey = { env = \"K\" }\nurl = \"http://169.254.169.254\"\nplain_http = true\n";
+    let loaded = load(&with(text)).unwrap();
+    assert_eq!(loaded.config.waivers.len(), 1);
+    let told: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|warning| &*warning.what)
+        .collect();
+    assert!(
+        !told.iter().any(|what| what.contains("plain_http")),
+        "{told:?}"
+    );
 }
 
 #[test]
