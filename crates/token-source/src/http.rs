@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
-    header::{ACCEPT, CONNECTION, HOST, RETRY_AFTER, USER_AGENT},
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, RETRY_AFTER, USER_AGENT},
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt as _, Full};
@@ -103,6 +103,12 @@ fn complete(connector: &Connector, request: Request<Body>) -> Request<Full<Bytes
     parts
         .headers
         .insert(CONNECTION, HeaderValue::from_static("close"));
+    // hyper leaves it out where there is no body, and some servers want it of any POST (411).
+    if body.is_empty() && parts.method != Method::GET {
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     Request::from_parts(parts, Full::new(Bytes::from_owner(body)))
 }
 

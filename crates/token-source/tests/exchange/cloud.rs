@@ -292,6 +292,8 @@ async fn vpc_asks_the_metadata_service_twice() {
         let bearer = Some("Bearer instance");
         assert_eq!(header_of(&requests[1], "authorization"), bearer);
         assert_eq!(body_of(&requests[1]), body);
+        let length = body.len().to_string();
+        assert_eq!(header_of(&requests[1], "content-length"), Some(&*length));
     }
 }
 
