@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use http::Method;
+use proptest::prelude::*;
 use token_source::{
     Kind,
     credential::{
@@ -192,4 +193,24 @@ headers = { Authorization = "Bearer {tokn}" }
            = help: it may come later: the proxy starts without it, what needs it waits
 
         6 mistakes, 2 warnings"#]].assert_eq(&report);
+}
+
+proptest! {
+    /// Whatever the configuration takes for a URL is one when the values are in it.
+    #[test]
+    fn a_url_that_is_taken_can_be_asked(target in "[ -&(-~é]{0,12}", name in "(/|/\\{a\\}|\\?|\\?b=\\{a\\})") {
+        let text = format!(
+            "[credential.new.steps]\ninputs = {{ a = 'x' }}\n[[credential.new.steps.step]]\n\
+             url = 'https://h{name}{target}'\nheaders = {{ A = '{{a}}' }}\n"
+        );
+        if let Ok(loaded) = load(&with(&text))
+            && let Kind::Steps(steps) = &loaded.config.credentials[0].kind
+        {
+            let step = &steps.steps[0];
+            let query = step.query.iter().map(|query| format!("?{}", query.with_stand_ins("%2F")));
+            let target: String = [step.path.with_stand_ins("%2F")].into_iter().chain(query).collect();
+            let uri = http::Uri::try_from(&target);
+            prop_assert!(uri.is_ok_and(|uri| uri.path().starts_with('/') && uri.authority().is_none()), "{target}");
+        }
+    }
 }
