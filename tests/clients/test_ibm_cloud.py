@@ -15,8 +15,6 @@ from ibm_watsonx_ai.foundation_models import ModelInference
 from rig import Proxy, Received, Simulator, leaked, write_config
 
 # To be taken out with the first proxy that knows the kind `iam`.
-pytestmark = pytest.mark.skip(reason="the proxy does not log in to IBM Cloud yet")
-
 Arrived = Callable[[], list[Received]]
 PROJECT = "12ac4cf1-252f-424b-b52d-5cdd9814987f"
 PROMPT = "what is new in Armonk"

@@ -12,6 +12,7 @@ mod scripted;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
+mod any_login_can_be_written;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
-    header::{ACCEPT, CONNECTION, HOST, RETRY_AFTER, USER_AGENT},
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, RETRY_AFTER, USER_AGENT},
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt as _, Full};
@@ -34,7 +34,7 @@ pub(crate) struct Answer {
     pub(crate) body: Body,
 }
 
-/// Sends a request whose URI is a path, which goes behind the origin's base path, and reads the answer.
+/// Sends a request whose URI is a path (and a query), which goes behind the origin's base path, and reads the answer.
 ///
 /// # Errors
 /// [`ExchangeError`]: no connection, connection lost, more than 30 s in all, more than 256 KiB.
@@ -83,7 +83,8 @@ async fn round_trip(
 fn complete(connector: &Connector, request: Request<Body>) -> Request<Full<Bytes>> {
     let origin = connector.origin();
     let (mut parts, body) = request.into_parts();
-    let target = format!("{}{}", origin.base_path, parts.uri.path());
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let target = format!("{}{target}", origin.base_path);
     parts.uri = Uri::from(
         PathAndQuery::try_from(target).expect("an origin's base path is made of URI characters"),
     );
@@ -93,13 +94,21 @@ fn complete(connector: &Connector, request: Request<Body>) -> Request<Full<Bytes
     parts.headers.insert(HOST, host);
     parts
         .headers
-        .insert(ACCEPT, HeaderValue::from_static("application/json"));
+        .entry(ACCEPT)
+        .or_insert(HeaderValue::from_static("application/json"));
     parts
         .headers
-        .insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        .entry(USER_AGENT)
+        .or_insert(HeaderValue::from_static(AGENT));
     parts
         .headers
         .insert(CONNECTION, HeaderValue::from_static("close"));
+    // hyper leaves it out where there is no body, and some servers want it of any POST (411).
+    if body.is_empty() && parts.method != Method::GET {
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     Request::from_parts(parts, Full::new(Bytes::from_owner(body)))
 }
 

@@ -220,15 +220,21 @@ impl<'a> Table<'a> {
 
     /// All keys with string values, as in `set_headers`; the values might be secrets by mistake.
     pub(super) fn pairs(mut self) -> Vec<(Spanned<String>, Spanned<String>)> {
+        let entries = self.entries();
+        let pairs = entries.into_iter();
+        pairs
+            .filter_map(|(key, value)| Some((key, self.string(value)?)))
+            .collect()
+    }
+
+    /// All keys with their values, in the order of the file.
+    pub(super) fn entries(&self) -> Vec<(Spanned<String>, &'a Spanned<DeValue<'a>>)> {
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
-        entries
-            .into_iter()
-            .filter_map(|(key, value)| {
-                let value = self.string(value)?;
-                Some((Spanned::new(key.span(), key.get_ref().to_string()), value))
-            })
-            .collect()
+        let owned =
+            |key: &Spanned<DeString<'_>>| Spanned::new(key.span(), key.get_ref().to_string());
+        let entries = entries.into_iter();
+        entries.map(|(key, value)| (owned(key), value)).collect()
     }
 
     /// A value of whatever type.

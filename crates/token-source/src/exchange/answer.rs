@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
-use serde_json::{Map, Value};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::{ExchangeError, Grant, is_sendable};
+use super::{ExchangeError, Grant, document::Document, is_sendable};
 use crate::{
     expiry::{self, Hints},
     http::Answer,
@@ -19,60 +18,43 @@ pub(super) struct Issued {
     pub(super) hints: Hints,
 }
 
+/// Where an answer has what: dotted paths.
+pub(super) struct Paths<'a> {
+    /// `None`: one of the platform's names for it.
+    pub(super) token: Option<&'a str>,
+    pub(super) expires_in: &'a str,
+    pub(super) expiration: &'a str,
+}
+
 impl Issued {
     /// Success is a 2xx and a token. Message codes are not looked at: the platform writes `"200"`, `"success"`,
     /// or none.
     pub(super) fn from_answer(step: &'static str, answer: &Answer) -> Result<Self, ExchangeError> {
-        let Answer {
-            status,
-            retry_after,
-            body,
-        } = answer;
-        match (*status, *retry_after) {
-            (status, _) if status.is_success() => {
-                Self::parse(body).ok_or(ExchangeError::Garbage { step })
-            }
-            (
-                status @ (StatusCode::BAD_REQUEST
-                | StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN),
-                retry_after,
-            ) => Err(ExchangeError::Refused {
-                step,
-                status,
-                retry_after,
-            }),
-            (status, retry_after) => Err(ExchangeError::Status {
-                step,
-                status,
-                retry_after,
-            }),
-        }
+        judge(step, answer)?;
+        let usual = Paths {
+            token: None,
+            expires_in: EXPIRES_IN,
+            expiration: EXPIRATION,
+        };
+        Document::parse(&answer.body)
+            .and_then(|document| Self::find(&document, &usual))
+            .ok_or(ExchangeError::Garbage { step })
     }
 
-    fn parse(body: &[u8]) -> Option<Self> {
-        let mut answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
-        let hint = |name| answer.get(name).and_then(expiry::seconds);
+    /// The token that a document has at these places, if it can be sent.
+    pub(super) fn find(document: &Document, paths: &Paths<'_>) -> Option<Self> {
+        let hint = |path| document.at(path).and_then(expiry::seconds);
         let hints = Hints {
-            expires_in: hint("expires_in"),
-            expiration: hint("expiration"),
+            expires_in: hint(paths.expires_in),
+            expiration: hint(paths.expiration),
         };
-        // The other tokens of an IAM answer (refresh_token, id_token) are wiped, too.
-        let mut strings: Vec<_> = answer
-            .iter_mut()
-            .filter_map(|(name, value)| match value {
-                Value::String(text) => Some((name.as_str(), Zeroizing::new(std::mem::take(text)))),
-                _ => None,
-            })
-            .collect();
-        let place = TOKEN_NAMES.iter().find_map(|wanted| {
-            strings
-                .iter()
-                .position(|(name, text)| name == wanted && !text.is_empty())
-        })?;
-        let mut value = strings.swap_remove(place).1;
-        is_sendable(&value).then(|| Self {
-            value: std::mem::take(&mut *value).into(),
+        let token = match paths.token {
+            Some(path) => document.text(path),
+            None => TOKEN_NAMES.iter().find_map(|name| document.text(name)),
+        };
+        let token = token.filter(|token| is_sendable(token))?;
+        Some(Self {
+            value: token.into(),
             hints,
         })
     }
@@ -92,6 +74,34 @@ impl Issued {
         }
     }
 }
+
+/// Whether the status is a success, and what it means where it is none.
+pub(super) fn judge(step: &'static str, answer: &Answer) -> Result<(), ExchangeError> {
+    let Answer {
+        status,
+        retry_after,
+        ..
+    } = *answer;
+    match status {
+        status if status.is_success() => Ok(()),
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(ExchangeError::Refused {
+                step,
+                status,
+                retry_after,
+            })
+        }
+        status => Err(ExchangeError::Status {
+            step,
+            status,
+            retry_after,
+        }),
+    }
+}
+
+/// The usual names for a token's lifetime and its end.
+pub(super) const EXPIRES_IN: &str = "expires_in";
+pub(super) const EXPIRATION: &str = "expiration";
 
 /// The platform's names for its token, in the order of preference.
 const TOKEN_NAMES: [&str; 3] = ["token", "accessToken", "access_token"];

@@ -23,10 +23,16 @@ pub enum ExchangeError {
     /// The user name holds characters that its place in the request cannot carry.
     #[error("unsuitable user name")]
     Username,
+    /// A value holds characters that its place in the request cannot carry.
+    #[error("{part}: holds what its place in the request cannot carry")]
+    Unsendable {
+        /// Which part of the credential: its key in the configuration.
+        part: &'static str,
+    },
     /// 400, 401 or 403: the platform does not accept who we say we are.
     #[error("{step} answered {status}")]
     Refused {
-        /// The path that was asked.
+        /// The path that was asked, or which of the steps it was.
         step: &'static str,
         /// What it answered.
         status: StatusCode,
@@ -48,7 +54,7 @@ pub enum ExchangeError {
     /// Any other status than success: 429, 5xx, a redirect.
     #[error("{step} answered {status}")]
     Status {
-        /// The path that was asked.
+        /// The path that was asked, or which of the steps it was.
         step: &'static str,
         /// What it answered.
         status: StatusCode,
@@ -61,10 +67,10 @@ pub enum ExchangeError {
     /// Once more the token in force, when it was time for another.
     #[error("the token in force was handed out again")]
     Unrenewed,
-    /// A success without a token that could be sent.
+    /// A success without a token, or a value for a later step, that could be sent.
     #[error("{step} answered without a usable token")]
     Garbage {
-        /// The path that was asked.
+        /// The path that was asked, or which of the steps it was.
         step: &'static str,
     },
 }
@@ -86,6 +92,7 @@ impl ExchangeError {
         match self {
             Self::Secret { .. } => "a secret cannot be read",
             Self::Username => "the user name cannot be sent",
+            Self::Unsendable { .. } => "a value cannot be sent",
             Self::Refused { .. } => "the login was refused",
             Self::Connect(ConnectError::Unreachable(_)) => "the token endpoint cannot be reached",
             Self::Connect(ConnectError::Tls(_)) => {
@@ -113,7 +120,7 @@ impl ExchangeError {
 
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Self::Secret { .. } | Self::Username => Verdict::Unready,
+            Self::Secret { .. } | Self::Username | Self::Unsendable { .. } => Verdict::Unready,
             Self::Refused { .. } => Verdict::Refused,
             _ => Verdict::Transient,
         }

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use serde::Serialize;
 
-use super::{ExchangeError, Grant, Record, answer::Issued};
-use crate::{
-    clock,
-    connect::Connector,
-    http::{self as endpoint, Body},
-};
+use super::{ExchangeError, Grant, Record, answer::Issued, request};
+use crate::{clock, connect::Connector, http as endpoint};
 
 /// Who we are, and one proof of it. No `Debug`: it is all secret.
 #[derive(Serialize, Default)]
@@ -34,24 +29,10 @@ impl Login<'_> {
         record: &Record,
     ) -> Result<Grant, ExchangeError> {
         let sent = clock::now();
-        let answer = endpoint::send(platform, self.request(step), record).await?;
+        let answer = endpoint::send(platform, request::post_json(step, self), record).await?;
         Ok(Issued::from_answer(step, &answer)?.into_grant(sent, fallback))
     }
-
-    fn request(&self, step: &'static str) -> Request<Body> {
-        let mut body = Body::new(Vec::with_capacity(ROOM));
-        serde_json::to_writer(&mut *body, self)
-            .expect("strings have a JSON form, and memory takes them");
-        let mut request = Request::post(step).body(body).expect("a step is a path");
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request
-    }
 }
-
-/// For any login that is not absurd: a vector that grows leaves copies behind.
-const ROOM: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -65,7 +46,7 @@ mod tests {
             ..Login::default()
         };
         assert_eq!(
-            login.request("/p").body().as_slice(),
+            request::post_json("/p", &login).body().as_slice(),
             br#"{"username":"u\"v","api_key":"k\\"}"#
         );
         let login = Login {
@@ -75,7 +56,7 @@ mod tests {
             ..Login::default()
         };
         assert_eq!(
-            login.request("/p").body().as_slice(),
+            request::post_json("/p", &login).body().as_slice(),
             br#"{"username":"u","password":"p","account_id":"7"}"#
         );
     }

@@ -2,13 +2,23 @@
 
 mod answer;
 mod basic;
+mod container;
 mod cp4d;
 mod cp4d_iam;
 mod cp4d_ldap;
+mod document;
 mod error;
+mod iam;
+mod iam_assume;
+mod identity_token;
 mod login;
+mod mcsp;
+mod mcsp_v2;
 mod record;
+mod request;
+mod steps;
 mod token;
+mod vpc;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
@@ -21,7 +31,7 @@ pub use record::Record;
 
 use crate::{
     connect::Connector,
-    credential::{Kind, Settings, Text},
+    credential::{Iam, IamAssume, Kind, Settings, Text},
     secret::{Location, SecretError},
 };
 
@@ -100,6 +110,40 @@ pub fn from_settings(settings: &Settings) -> Box<dyn Exchange> {
             value,
             lifetime: settings.lifetime,
         }),
+        Kind::Iam(login) => Box::new(iam(login, fallback)),
+        Kind::IamAssume(IamAssume { login, profile }) => Box::new(iam_assume::IamAssume {
+            login: iam(login, fallback),
+            profile,
+        }),
+        Kind::Container(settings) => Box::new(container::Container {
+            server: Connector::new(settings.origin.clone()),
+            settings,
+            fallback,
+        }),
+        Kind::Vpc(settings) => Box::new(vpc::Vpc {
+            server: Connector::new(settings.origin.clone()),
+            settings,
+            fallback,
+        }),
+        Kind::Mcsp(settings) => Box::new(mcsp::Mcsp {
+            server: Connector::new(settings.origin.clone()),
+            settings,
+            fallback,
+        }),
+        Kind::McspV2(settings) => Box::new(mcsp_v2::McspV2 {
+            server: Connector::new(settings.origin.clone()),
+            settings,
+            fallback,
+        }),
+        Kind::Steps(settings) => Box::new(steps::Steps::new(settings, fallback)),
+    }
+}
+
+fn iam(login: Iam, fallback: Duration) -> iam::Iam {
+    iam::Iam {
+        server: Connector::new(login.origin.clone()),
+        login,
+        fallback,
     }
 }
 

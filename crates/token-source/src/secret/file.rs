@@ -30,6 +30,19 @@ pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretErro
     }
 }
 
+/// The content of the first file that can be read; where none can, what is wrong with the first that is there.
+pub(super) async fn read_first(paths: &[&str]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let mut failure = SecretError::Missing;
+    for path in paths {
+        match read(path.into()).await {
+            Ok(content) => return Ok(content),
+            Err(error) if failure == SecretError::Missing => failure = error,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
 /// As much of the path as is surely one, because it exists; the rest may be a secret that was written in the place
 /// of its file.
 pub(super) async fn known_part(path: PathBuf) -> String {
@@ -112,6 +125,30 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_of_several_files_counts_that_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let [second, third] = ["second", "third"].map(|name| directory.path().join(name));
+        std::fs::write(&second, "second").unwrap();
+        std::fs::write(&third, "third").unwrap();
+        let paths = [
+            Path::new("/no/such/file"),
+            directory.path(),
+            &second,
+            &third,
+        ];
+        let paths = paths.map(|path| path.to_str().unwrap());
+        let read = async |count: usize| {
+            let content = read_first(&paths[..count]).await;
+            content.map(|content| String::from_utf8(content.to_vec()).unwrap())
+        };
+        assert_eq!(read(4).await.as_deref(), Ok("second"));
+        assert_eq!(read(2).await, Err(SecretError::Unreadable));
+        assert_eq!(read(1).await, Err(SecretError::Missing));
+        std::fs::remove_file(&second).unwrap();
+        assert_eq!(read(4).await.as_deref(), Ok("third"));
+    }
 
     #[tokio::test]
     async fn a_file_system_that_hangs_holds_one_thread_for_each_path() {

@@ -31,6 +31,8 @@ pub enum Location {
     Command(Vec<String>),
     /// A systemd credential: a file of `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
+    /// The content of the first of these files that can be read; paths that a platform fixed.
+    FirstOf(&'static [&'static str]),
 }
 
 /// Why a secret could not be had; says nothing of its content.
@@ -102,12 +104,16 @@ impl Location {
             Self::Env(_) => "environment variable".to_owned(),
             Self::Command(_) => "command".to_owned(),
             Self::Systemd(_) => "systemd credential".to_owned(),
+            Self::FirstOf(paths) => format!("file {}", paths.join(" or ")),
         }
     }
 
     /// Whether it can change under a running process and costs nothing to look at.
     pub(crate) fn is_watched(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Systemd(_))
+        matches!(
+            self,
+            Self::File { .. } | Self::Systemd(_) | Self::FirstOf(_)
+        )
     }
 
     async fn content(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
@@ -122,6 +128,7 @@ impl Location {
                 Ok(Zeroizing::new(value.into_encoded_bytes()))
             }
             Self::Command(arguments) => command::run(arguments).await,
+            Self::FirstOf(paths) => file::read_first(paths).await,
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::{
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use token_source::{Generation, Keeper, Kind, Location, credential::Text};
+use token_source::{
+    Generation, Keeper, Kind, Location, Origin,
+    credential::{Container, Text},
+};
 use tokio::time::{Instant, sleep};
 
 use crate::scripted::{
@@ -61,6 +65,40 @@ async fn a_changed_secret_is_exchanged_while_the_old_token_serves() {
     }
     sleep(seconds(60)).await;
     assert_eq!(count(&attempts), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_of_a_container_and_who_it_is_for_are_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let usual = path("cr-token").to_str().unwrap().to_owned();
+    let container = Container {
+        origin: Origin::parse("https://iam.example.com", Arc::default()).unwrap(),
+        cr_token: Location::FirstOf(vec!["/no/such/file", usual.leak()].leak()),
+        profile_id: Some(Text::Location(location(&path("profile")))),
+        profile_name: None,
+        client: None,
+        scope: None,
+    };
+    let grant = |n| Outcome::Grant {
+        n,
+        lifetime: 36_000,
+    };
+    let (feed, attempts) = scripted_kind(Kind::Container(container), Duration::ZERO, grant);
+    sleep(seconds(60)).await;
+    assert_eq!(count(&attempts), 0, "nobody is asked without it");
+    assert_eq!(feed.status().last_error, Some("a secret cannot be read"));
+    for (name, content, expected) in [
+        ("profile", "one", 0),
+        ("cr-token", "one", 1),
+        ("cr-token", "one\n", 1),
+        ("cr-token", "two", 2),
+        ("profile", "two", 3),
+    ] {
+        fs::write(path(name), content).unwrap();
+        sleep(seconds(6)).await;
+        assert_eq!(count(&attempts), expected, "{name} {content}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

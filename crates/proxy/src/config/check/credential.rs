@@ -8,9 +8,9 @@ use token_source::{
 };
 
 use super::{
-    Declared,
-    home::{Home, home, login_server},
-    location,
+    Declared, cloud,
+    home::{Home, homes, login_server},
+    location, steps,
     upstream::{Keys, origin, warn_of_needless_plain_http},
 };
 use crate::config::{
@@ -22,8 +22,8 @@ use crate::config::{
 /// A credential and the one place that it may go to.
 pub(super) struct Credential {
     pub(super) settings: Settings,
-    /// `None`: the operator did not say; the routes that attach it must agree.
-    pub(super) home: Option<Origin>,
+    /// Empty: the operator did not say; the routes that attach it must agree.
+    pub(super) homes: Vec<Origin>,
 }
 
 pub(super) fn credentials(
@@ -55,8 +55,6 @@ fn credential(
         .filter_map(|kind| Some((*kind, table.key(kind)?)))
         .collect();
     kinds.sort_by_key(|(_, span)| span.start);
-    let has_later = LATER_KINDS.iter().any(|kind| table.has(kind));
-    table.later(&LATER_KINDS);
     if let Some((_, span)) = kinds.get(1) {
         reading.mistake(
             span.clone(),
@@ -65,7 +63,7 @@ fn credential(
         );
     }
     let Some(&(kind, _)) = kinds.first() else {
-        if !has_later && table.keys().is_empty() {
+        if table.keys().is_empty() {
             table.missing(
                 "a credential needs a kind",
                 format!("[credential.{name}.KIND] with {}", all_kinds()),
@@ -80,7 +78,7 @@ fn credential(
 /// Told here and not by [`Table::done`]: `[credential.NAME]` without a kind is the likely slip.
 fn refuse_what_is_no_kind(table: &Table<'_>) {
     for (key, is_table) in table.keys() {
-        if KINDS.contains(&&**key.get_ref()) || LATER_KINDS.contains(&&**key.get_ref()) {
+        if KINDS.contains(&&**key.get_ref()) {
             continue;
         }
         let kinds = KINDS.iter().copied();
@@ -113,7 +111,7 @@ fn build(
     let poll = poll(&mut table).unwrap_or(default_poll);
     let home = match kind {
         "cp4d" | "cp4d_iam" | "cp4d_ldap" => login_server(&mut table, upstreams, kind, &place),
-        _ => home(&mut table, upstreams),
+        _ => homes(&mut table, upstreams),
     };
     let kind = match kind {
         "cp4d" => cp4d(&mut table, home.as_ref()),
@@ -125,7 +123,11 @@ fn build(
             user_and_secret(&mut table).map(|(username, secret)| Kind::Basic { username, secret })
         }
         "token" => required_secret(&mut table, "value").map(|value| Kind::Token { value }),
-        _ => service_account(&mut table).map(|value| Kind::ServiceAccount { value }),
+        "service_account" => {
+            service_account(&mut table).map(|value| Kind::ServiceAccount { value })
+        }
+        "steps" => steps::steps(&mut table, &place),
+        _ => cloud::cloud(&mut table, kind, &place),
     };
     table.later(&["proxy"]);
     table.done();
@@ -138,7 +140,7 @@ fn build(
             wait_for_token,
             poll,
         },
-        home: home.may_go_to,
+        homes: home.may_go_to,
     })
 }
 
@@ -182,6 +184,7 @@ fn cp4d_iam(table: &mut Table<'_>, home: Option<&Home>, place: &str) -> Option<K
         let keys = Keys {
             url: "identity_url",
             tls: "identity_tls",
+            ..Keys::OF_URL
         };
         origin(table, &keys, &format!("{place}.identity_url"))
     } else {
@@ -286,7 +289,7 @@ fn password_only(table: &mut Table<'_>, kind: &str) -> Option<Location> {
     required_secret(table, "password")
 }
 
-fn required_secret(table: &mut Table<'_>, key: &'static str) -> Option<Location> {
+pub(super) fn required_secret(table: &mut Table<'_>, key: &'static str) -> Option<Location> {
     if table.key(key).is_none() {
         let hint = format!("{key} = {{ file = \"/run/secrets/{key}\" }}");
         table.missing(format!("{key} is missing"), hint);
@@ -305,7 +308,7 @@ fn required_username(table: &mut Table<'_>) -> Option<Text> {
 }
 
 /// The outer `None` is a mistake, the inner one a key that is not there.
-fn optional_text(table: &mut Table<'_>, key: &'static str) -> Option<Option<Text>> {
+pub(super) fn optional_text(table: &mut Table<'_>, key: &'static str) -> Option<Option<Text>> {
     match table.key(key) {
         Some(_) => location::text(table, key).map(Some),
         None => Some(None),
@@ -328,7 +331,7 @@ fn all_kinds() -> String {
     format!("the kind one of {}", KINDS.join(", "))
 }
 
-pub(super) const KINDS: [&str; 7] = [
+pub(super) const KINDS: [&str; 14] = [
     "cp4d",
     "cp4d_iam",
     "cp4d_ldap",
@@ -336,14 +339,6 @@ pub(super) const KINDS: [&str; 7] = [
     "basic",
     "token",
     "service_account",
-];
-
-/// A shorter one would make a login of every request.
-const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
-
-const SHORTEST_POLL: Duration = Duration::from_millis(100);
-
-const LATER_KINDS: [&str; 7] = [
     "iam",
     "iam_assume",
     "container",
@@ -352,3 +347,8 @@ const LATER_KINDS: [&str; 7] = [
     "mcsp_v2",
     "steps",
 ];
+
+/// A shorter one would make a login of every request.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+
+const SHORTEST_POLL: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
-//! The home of a credential: where it is obtained, and the one place that it may go to.
+//! The home of a credential: where it is obtained, and the places that it may go to.
 
-use token_source::Origin;
+use token_source::{Origin, credential::cloud::strip_endpoint};
+use toml::{Spanned, de::DeValue};
 
 use super::{
     Declared,
@@ -18,25 +19,41 @@ use crate::config::{
 pub(super) struct Home {
     /// The server that an exchange logs in to.
     pub(super) login: Option<Origin>,
-    /// `None`: the operator did not say; the routes that attach it must agree.
-    pub(super) may_go_to: Option<Origin>,
+    /// Empty: the operator did not say; the routes that attach it must agree.
+    pub(super) may_go_to: Vec<Origin>,
 }
 
-/// The server that `upstream` names, if it does.
-pub(super) fn home(table: &mut Table<'_>, upstreams: &[Declared<Upstream>]) -> Option<Home> {
-    if table.key("upstream").is_none() {
-        return Some(Home {
-            login: None,
-            may_go_to: None,
-        });
-    }
-    let name = table.text("upstream")?;
-    let index = resolve(table.reading, upstreams, &name, "upstream")?;
-    let origin = upstreams[index].built.as_ref()?.origin.clone();
+/// The servers that `upstream` names, if it does: one, or a list.
+pub(super) fn homes(table: &mut Table<'_>, upstreams: &[Declared<Upstream>]) -> Option<Home> {
+    let reading = table.reading;
+    let names = match table.value("upstream").map(Spanned::get_ref) {
+        None => Vec::new(),
+        Some(DeValue::Array(list)) if list.is_empty() => {
+            let span = table.key("upstream").unwrap_or_default();
+            let hint = "name those that it is for, or leave it out: then the first route says it";
+            reading.mistake(span, "the credential would go nowhere", hint);
+            return None;
+        }
+        Some(DeValue::Array(_)) => table.texts("upstream")?,
+        Some(_) => vec![table.text("upstream")?],
+    };
+    let found: Vec<_> = names
+        .iter()
+        .map(|name| origin_of(reading, upstreams, name))
+        .collect();
     Some(Home {
         login: None,
-        may_go_to: Some(origin),
+        may_go_to: found.into_iter().collect::<Option<_>>()?,
     })
+}
+
+fn origin_of(
+    reading: &Reading<'_>,
+    upstreams: &[Declared<Upstream>],
+    name: &Spanned<String>,
+) -> Option<Origin> {
+    let index = resolve(reading, upstreams, name, "upstream")?;
+    Some(upstreams[index].built.as_ref()?.origin.clone())
 }
 
 /// The server that an exchange talks to: `url`, else the `upstream` that the token is for.
@@ -48,27 +65,14 @@ pub(super) fn login_server(
 ) -> Option<Home> {
     let has_url = table.key("url").is_some();
     let is_named = table.key("upstream").is_some();
-    let upstream = home(table, upstreams);
+    let upstream = upstream(table, upstreams, kind);
     if has_url {
-        let mut login = origin(
-            table,
-            &Keys {
-                url: "url",
-                tls: "tls",
-            },
-            place,
-        )?;
-        if kind == "cp4d" {
-            strip_authorize(&mut login.base_path);
-        }
-        let may_go_to = if is_named {
-            upstream?.may_go_to
-        } else {
-            Some(login.clone())
-        };
+        let mut login = origin(table, &Keys::OF_URL, place)?;
+        strip_endpoint(kind, &mut login.base_path);
+        let may_go_to = if is_named { upstream? } else { login.clone() };
         return Some(Home {
             login: Some(login),
-            may_go_to,
+            may_go_to: vec![may_go_to],
         });
     }
     if !is_named {
@@ -89,14 +93,31 @@ pub(super) fn login_server(
             );
         }
     }
-    let mut login = upstream?.may_go_to?;
-    let may_go_to = Some(login.clone());
+    let may_go_to = upstream?;
     // The login endpoints are at the root of the server, whatever part of it the upstream is.
-    login.base_path.clear();
+    let login = Origin {
+        base_path: String::new(),
+        ..may_go_to.clone()
+    };
     Some(Home {
         login: Some(login),
-        may_go_to,
+        may_go_to: vec![may_go_to],
     })
+}
+
+/// The one server of a kind that logs in where its token is for.
+fn upstream(table: &mut Table<'_>, upstreams: &[Declared<Upstream>], kind: &str) -> Option<Origin> {
+    let value = table.value("upstream")?;
+    if value.get_ref().is_array() {
+        table.reading.mistake(
+            value.span(),
+            format!("a token of {kind} is for one platform"),
+            "upstream = \"NAME\", and a credential for each other platform",
+        );
+        return None;
+    }
+    let name = table.text("upstream")?;
+    origin_of(table.reading, upstreams, &name)
 }
 
 /// A use of a credential by a route.
@@ -122,16 +143,23 @@ pub(super) fn refuse_strangers(
         };
         let name = &credentials[one.credential].name;
         let stranger = &upstream.name;
-        if let Some(home) = &credential.home {
-            if let Some(difference) = difference(home, &upstream.origin) {
-                let kind = credential.settings.kind.name();
+        if let Some(home) = credential.homes.first() {
+            let is_home = |home| difference(home, &upstream.origin).is_none();
+            if !credential.homes.iter().any(is_home)
+                && let Some(difference) = difference(home, &upstream.origin)
+            {
+                let table = format!("[credential.{name}.{}]", credential.settings.kind.name());
+                let hint = if credential.homes.len() > 1 {
+                    format!("if it is for this upstream, add \"{stranger}\" to upstream in {table}")
+                } else {
+                    format!(
+                        "{difference}: if it is for this upstream, write upstream = \"{stranger}\" in {table}"
+                    )
+                };
                 reading.mistake(
                     one.span.clone(),
                     format!("credential `{name}` is not for upstream `{stranger}`"),
-                    format!(
-                        "{difference}: if it is for this upstream, write upstream = \"{stranger}\" in \
-                         [credential.{name}.{kind}]; if not, name another credential"
-                    ),
+                    format!("{hint}; if not, name another credential"),
                 );
             }
             continue;
@@ -147,9 +175,10 @@ pub(super) fn refuse_strangers(
                 one.span.clone(),
                 format!("credential `{name}` would go to two places"),
                 format!(
-                    "another route attaches it for upstream `{}`, this one for `{stranger}`, and {difference}: \
-                     write two [credential.…] tables, one for each",
-                    first.name
+                    "another route attaches it for upstream `{first}`, this one for `{stranger}`, and {difference}: \
+                     write two [credential.…] tables, one for each, or let it go to both by name, upstream = \
+                     [\"{first}\", \"{stranger}\"]",
+                    first = first.name
                 ),
             );
         }
@@ -173,15 +202,5 @@ fn difference(home: &Origin, other: &Origin) -> Option<&'static str> {
         Some("that upstream is another part of the server")
     } else {
         None
-    }
-}
-
-/// IBM's SDKs want `AUTH_URL` with the first part of the login path, its pages give all of it, and people write
-/// either.
-fn strip_authorize(base_path: &mut String) {
-    for ending in ["/v1/authorize", "/icp4d-api"] {
-        if let Some(start) = base_path.strip_suffix(ending) {
-            base_path.truncate(start.len());
-        }
     }
 }

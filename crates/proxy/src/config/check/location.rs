@@ -33,20 +33,36 @@ pub(super) fn secret(table: &mut Table<'_>, key: &'static str) -> Option<Locatio
 /// A text that is no secret, written as it is or read from a place.
 pub(super) fn text(table: &mut Table<'_>, key: &'static str) -> Option<Text> {
     let value = table.value(key)?;
-    if let DeValue::Table(entries) = value.get_ref() {
-        return location(Table::new(table.reading, value.span(), entries)).map(Text::Location);
+    match value.get_ref() {
+        DeValue::Table(_) | DeValue::String(_) => text_of(table.reading, key, value),
+        _ => table.text(key).map(|text| Text::Literal(text.into_inner())),
     }
-    let text = table.text(key)?;
-    if text.get_ref().is_empty() || text.get_ref().chars().any(char::is_control) {
-        let what = format!("{key} is empty, or has a control character in it");
-        table.reading.mistake(
-            text.span(),
-            what,
+}
+
+/// The same under a key that the operator chose.
+pub(super) fn text_of<'a>(
+    reading: &'a Reading<'a>,
+    key: &str,
+    value: &'a Spanned<DeValue<'a>>,
+) -> Option<Text> {
+    let (what, hint) = match value.get_ref() {
+        DeValue::Table(entries) => {
+            return location(Table::new(reading, value.span(), entries)).map(Text::Location);
+        }
+        DeValue::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+            return Some(Text::Literal(text.to_string()));
+        }
+        DeValue::String(_) => (
+            format!("{key} is empty, or has a control character in it"),
             format!("{key} = \"…\", or {}", forms(key)),
-        );
-        return None;
-    }
-    Some(Text::Literal(text.into_inner()))
+        ),
+        _ => (
+            "a text or a place is wanted here".to_owned(),
+            format!("{key} = \"…\", or {}", forms(key)),
+        ),
+    };
+    reading.mistake(value.span(), what, hint);
+    None
 }
 
 /// A file, given by its path alone or as any other place.

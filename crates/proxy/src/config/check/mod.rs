@@ -5,6 +5,7 @@
 
 mod address;
 mod attach;
+mod cloud;
 mod credential;
 mod header;
 mod home;
@@ -13,6 +14,9 @@ mod location;
 mod path;
 mod pattern;
 mod route;
+mod step;
+mod steps;
+mod template;
 mod trust;
 mod upstream;
 

@@ -31,14 +31,7 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
             "url = \"https://host[:port][/path]\"",
         );
     }
-    let origin = origin(
-        &mut table,
-        &Keys {
-            url: "url",
-            tls: "tls",
-        },
-        &place,
-    );
+    let origin = origin(&mut table, &Keys::OF_URL, &place);
     if let Some(origin) = &origin {
         warn_of_needless_plain_http(&mut table, &[origin]);
     }
@@ -58,15 +51,26 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
 }
 
 /// The keys that name a server.
-pub(crate) struct Keys {
-    pub(crate) url: &'static str,
-    pub(crate) tls: &'static str,
+pub(super) struct Keys {
+    pub(super) url: &'static str,
+    pub(super) tls: &'static str,
+    /// The `host[:port]` that is asked by plain HTTP without a waiver.
+    pub(super) plain_by_nature: Option<&'static str>,
+}
+
+impl Keys {
+    /// The usual ones.
+    pub(super) const OF_URL: Self = Self {
+        url: "url",
+        tls: "tls",
+        plain_by_nature: None,
+    };
 }
 
 /// The server that a table names, with `plain_http` for both of its URLs; `place` names its waivers.
-pub(crate) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<Origin> {
+pub(super) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<Origin> {
     let trust = trust::trust_or_default(table, keys.tls, place);
-    let plain_http = table.boolean("plain_http").unwrap_or(false);
+    table.key("plain_http");
     let url = table.text(keys.url)?;
     let origin = match Origin::parse(url.get_ref(), Arc::new(trust.clone().unwrap_or_default())) {
         Ok(origin) => origin,
@@ -79,10 +83,7 @@ pub(crate) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<
     if origin.base_path.is_empty() {
         table.reading.show(url.span());
     }
-    refuse_careless_plain_http(table, &origin, url.span(), plain_http, keys);
-    if !origin.tls {
-        table.reading.waive("plain_http", place.to_owned());
-    }
+    refuse_careless_plain_http(table, &origin, url.span(), keys, place);
     trust.map(|_: Trust| origin)
 }
 
@@ -100,29 +101,36 @@ pub(crate) fn origin_wrong(error: OriginError) -> Wrong {
     Wrong::new(error.to_string(), hint)
 }
 
-fn refuse_careless_plain_http(
+/// An `http://` url needs `plain_http`, which is then a waiver.
+pub(super) fn refuse_careless_plain_http(
     table: &mut Table<'_>,
     origin: &Origin,
     url: Span,
-    plain_http: bool,
     keys: &Keys,
+    place: &str,
 ) {
-    if !origin.tls && !plain_http {
-        table.reading.mistake(
-            url,
-            "credentials would cross the network in the clear",
-            "write https://, or waive TLS by name: plain_http = true",
-        );
+    let plain_http = table.boolean("plain_http").unwrap_or(false);
+    if origin.tls {
+        return;
     }
-    if !origin.tls
-        && let Some(tls) = table.key(keys.tls)
-    {
+    if let Some(tls) = table.key(keys.tls) {
         table.reading.mistake(
             tls,
             format!("{} has no meaning for an http:// url", keys.tls),
             format!("leave it out, or write https:// in {}", keys.url),
         );
     }
+    if keys.plain_by_nature == Some(origin.authority().as_str()) {
+        return;
+    }
+    if !plain_http {
+        table.reading.mistake(
+            url,
+            "credentials would cross the network in the clear",
+            "write https://, or waive TLS by name: plain_http = true",
+        );
+    }
+    table.reading.waive("plain_http", place.to_owned());
 }
 
 /// `plain_http = true` where none of the URLs of the table is `http://`.

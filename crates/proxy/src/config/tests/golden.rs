@@ -171,13 +171,13 @@ set_headers = { Authorization = "Bearer hunter2" }
            |
            = help: it may come later: the proxy starts without it, what needs it waits
 
-        error: `iam` is not in this version yet
-          --> proxy.toml:25:19
+        error: a secret is never written in the configuration
+          --> proxy.toml:26:10
            |
-        25 | [credential.cloud.iam]
-           |                   ^^^
+        26 | apikey = "*******"
+           |          ^^^^^^^^^
            |
-           = help: leave it out; it is described for a later version
+           = help: write where it is read: { file = "/run/secrets/apikey" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" } or { command = ["op", "read", "…"] }
 
         error: empty segment in the path
           --> proxy.toml:29:8

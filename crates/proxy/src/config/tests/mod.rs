@@ -1,11 +1,13 @@
 //! The configuration as a whole: what is told of mistakes, each rule, secrets, and the documents.
 
 mod accepted;
+mod cloud;
 mod documents;
 mod golden;
 mod rules;
 mod secrets;
 mod sources;
+mod steps;
 
 use std::path::Path;
 

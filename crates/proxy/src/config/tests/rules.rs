@@ -11,6 +11,8 @@ fn every_broken_rule_is_told_alone_and_in_its_place() {
         include_str!("broken/listener.txt"),
         include_str!("broken/upstream.txt"),
         include_str!("broken/credential.txt"),
+        include_str!("broken/cloud.txt"),
+        include_str!("broken/steps.txt"),
         include_str!("broken/route.txt"),
     ] {
         for paragraph in paragraphs.split("## ").skip(1) {

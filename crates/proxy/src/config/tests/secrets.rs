@@ -44,6 +44,12 @@ fn a_secret_in_any_place_of_a_credential_is_not_repeated() {
         "token",
         "service_account",
         "iam",
+        "iam_assume",
+        "container",
+        "vpc",
+        "mcsp",
+        "mcsp_v2",
+        "steps",
         "x",
     ];
     let keys = [
@@ -54,6 +60,15 @@ fn a_secret_in_any_place_of_a_credential_is_not_repeated() {
         "username",
         "account_id",
         "url",
+        "auth_url",
+        "client_id",
+        "client_secret",
+        "scope_id",
+        "cr_token_filename",
+        "caller_ext_claim",
+        "upstream",
+        "inputs",
+        "step",
         "secret",
         "poll2",
     ];
@@ -137,6 +152,18 @@ fn a_secret_where_none_is_expected_is_not_repeated() {
         "[upstream.new]\nurl = \"https://host\"\nconnect_timeout = \"$\"",
         "[credential.new.token]\nvalue = { env = \"A\", field = \"$\" }",
         "[credential.new.token]\nvalue = { file = \"/usr/$\", env = \"A\" }",
+        "[credential.new.steps]\ninputs = { password = \"$\" }",
+        "[credential.new.steps]\ninputs = { x = \"Bearer $\" }",
+        "[credential.new.steps]\ninputs = { x = \"$\" }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/{$}\"",
+        "[[credential.new.steps.step]]\nurl = \"https://h/?token=$\"",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\njson = { a = [{ apikey = \"$\" }] }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\nform = { password = \"$\" }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\nheaders = { X-Token = \"$\" }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\nheaders = { X = \"Bearer $\" }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\nmethod = \"$\"",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\ntake = { x = \"$.\" }",
+        "[[credential.new.steps.step]]\nurl = \"https://h/\"\ntoken = \"$.\"",
         "[listener.new]\naddress = \"$\"",
         "[listener.new]\naddress = \"unix:/a\"\nmode = \"$\"",
         "[listener.new]\naddress = \"127.0.0.1:1\"\nhosts = [\"$:\"]",
@@ -182,7 +209,7 @@ fn a_secret_at_any_string_of_the_example_is_not_repeated() {
             format!("{written}?token={CANARY}"),
         ] {
             // The name of a host is public.
-            let is_url = matches!(key, "url" | "identity_url");
+            let is_url = matches!(key, "url" | "auth_url" | "identity_url");
             if is_url && Origin::parse(&secret, Arc::default()).is_ok() {
                 continue;
             }

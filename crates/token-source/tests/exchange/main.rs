@@ -2,129 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
+mod cloud;
+mod server;
+mod steps;
+
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use secrecy::ExposeSecret as _;
-use tempfile::NamedTempFile;
 use token_source::{
-    Kind, Location, Origin, Settings,
+    Kind, Location, Origin,
     connect::with_causes,
     credential::{Proof, Text},
-    exchange::{self, ExchangeError, Grant, Record},
+    exchange::{ExchangeError, Grant},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
 
-const SECRET: &str = "c4nary-s3cret&=+%\"";
-
-/// Answers each connection, in turn, with the next of these bytes, and keeps what was sent.
-struct Server {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    async fn start(answers: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = requests.clone();
-        tokio::spawn(async move {
-            for answer in answers {
-                let (mut tcp, _) = listener.accept().await.unwrap();
-                let request = read_request(&mut tcp).await;
-                kept.lock().unwrap().push(request);
-                let _ = tcp.write_all(&answer).await;
-                let _ = tcp.shutdown().await;
-            }
-        });
-        Self { address, requests }
-    }
-
-    fn origin(&self, path: &str) -> Origin {
-        Origin::parse(&format!("http://{}{path}", self.address), Arc::default()).unwrap()
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-async fn read_request(tcp: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                return text.into_owned();
-            }
-        }
-        if tcp.read_buf(&mut bytes).await.unwrap() == 0 {
-            return text_of(&bytes);
-        }
-    }
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn token(body: &str) -> Vec<u8> {
-    answer("200 OK", "content-type: application/json\r\n", body)
-}
-
-/// A file with the secret, which lives as long as the test.
-fn secret_file() -> (NamedTempFile, Location) {
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
-    let place = Location::File {
-        path: file.path().into(),
-        field: None,
-    };
-    (file, place)
-}
-
-fn literal(text: &str) -> Text {
-    Text::Literal(text.into())
-}
-
-async fn attempt(kind: Kind) -> Result<Grant, ExchangeError> {
-    let settings = Settings {
-        name: "test".into(),
-        kind,
-        lifetime: None,
-        wait_for_token: None,
-        poll: Duration::from_secs(5),
-    };
-    let outcome = exchange::from_settings(&settings)
-        .exchange(&Record::default())
-        .await;
-    let shown = match &outcome {
-        Ok(grant) => format!("{grant:?}"),
-        Err(error) => format!("{error:?} {error} {}", error.told()),
-    };
-    assert!(!shown.contains("c4nary"), "{shown}");
-    outcome
-}
+use server::{Server, answer, attempt, body_of, literal, read_request, secret_file, token, value};
 
 /// A `cp4d` login by API key at a server that gives this answer.
 async fn authorize(answer: Vec<u8>) -> Result<Grant, ExchangeError> {
@@ -140,15 +36,6 @@ async fn authorize(answer: Vec<u8>) -> Result<Grant, ExchangeError> {
     .await
 }
 
-fn value(grant: &Grant) -> &str {
-    #[expect(clippy::disallowed_methods, reason = "a test's own token")]
-    grant.value.expose_secret()
-}
-
-fn body_of(request: &str) -> &str {
-    request.split_once("\r\n\r\n").unwrap().1
-}
-
 #[tokio::test]
 async fn cp4d_posts_a_key_or_a_password_to_authorize() {
     let (_file, secret) = secret_file();
@@ -160,14 +47,17 @@ async fn cp4d_posts_a_key_or_a_password_to_authorize() {
         proof,
         account_id,
     };
-    let before = Instant::now();
+    let before = token_source::clock::now();
     let grant = attempt(cp4d("", Proof::ApiKey(secret.clone()), None))
         .await
         .unwrap();
     assert_eq!(value(&grant), "t1");
     // An opaque token lives for ten minutes, counted from when it was asked for.
     let lifetime = Duration::from_secs(600);
-    assert!((before + lifetime..=Instant::now() + lifetime).contains(&grant.expires.unwrap()));
+    assert!(
+        (before + lifetime..=token_source::clock::now() + lifetime)
+            .contains(&grant.expires.unwrap())
+    );
     attempt(cp4d(
         "/prefix",
         Proof::Password(secret),
@@ -235,7 +125,7 @@ async fn cp4d_iam_takes_two_steps() {
         password,
         account_id: None,
     };
-    let sent = Instant::now();
+    let sent = token_source::clock::now();
     let grant = attempt(kind).await.unwrap();
     assert_eq!(value(&grant), "zen1");
     let lifetime = grant.expires.unwrap() - sent;
@@ -333,13 +223,15 @@ async fn a_jwt_lives_from_iat_to_exp_on_our_clock() {
         .as_secs()
         - 7200;
     let payload = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 3600));
-    let sent = Instant::now();
+    let sent = token_source::clock::now();
     let grant = authorize(token(&format!(r#"{{"token":"e30.{payload}.c2ln"}}"#)))
         .await
         .unwrap();
     // Less the second that a server may have rounded away.
     let lifetime = Duration::from_secs(3599);
-    assert!((sent + lifetime..=Instant::now() + lifetime).contains(&grant.expires.unwrap()));
+    assert!(
+        (sent + lifetime..=token_source::clock::now() + lifetime).contains(&grant.expires.unwrap())
+    );
     assert!(grant.fixed_end);
 }
 
@@ -480,7 +372,7 @@ async fn an_answer_that_drips_is_given_up_after_30_s() {
     tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     // From here on only timers matter: a byte a second, for ever.
     tokio::time::pause();
-    let start = Instant::now();
+    let start = token_source::clock::now();
     while !attempt.is_finished() {
         assert!(start.elapsed() < Duration::from_secs(40));
         let _ = tcp.write_all(b" ").await;

@@ -1,11 +1,17 @@
 //! What a credential is: how it is configured ([`Settings`], [`Kind`]) and the value now in force ([`Token`]).
 
+pub mod cloud;
+pub mod steps;
+
 use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::{connect::Origin, secret::Location};
+
+pub use cloud::{Container, Iam, IamAssume, Mcsp, McspV2, Vpc};
+pub use steps::Steps;
 
 /// A named credential as the operator configured it; one that exists is right.
 #[derive(Debug, Clone)]
@@ -82,6 +88,20 @@ pub enum Kind {
         /// Where the token is read.
         value: Location,
     },
+    /// IBM Cloud: an API key for a token.
+    Iam(Iam),
+    /// IBM Cloud: an API key for the token of a trusted profile.
+    IamAssume(IamAssume),
+    /// IBM Cloud: the token of a container for that of a trusted profile.
+    Container(Container),
+    /// IBM Cloud: the token of a virtual machine.
+    Vpc(Vpc),
+    /// SaaS on AWS: an API key for a token.
+    Mcsp(Mcsp),
+    /// SaaS on AWS: an API key for a token of a scope.
+    McspV2(McspV2),
+    /// Any other login, as up to three requests.
+    Steps(Steps),
 }
 
 /// What proves that a user is who they say: exactly one of the two.
@@ -113,6 +133,13 @@ impl Kind {
             Self::Basic { .. } => "basic",
             Self::Token { .. } => "token",
             Self::ServiceAccount { .. } => "service_account",
+            Self::Iam(_) => "iam",
+            Self::IamAssume(_) => "iam_assume",
+            Self::Container(_) => "container",
+            Self::Vpc(_) => "vpc",
+            Self::Mcsp(_) => "mcsp",
+            Self::McspV2(_) => "mcsp_v2",
+            Self::Steps(_) => "steps",
         }
     }
 
@@ -126,51 +153,60 @@ impl Kind {
     }
 
     /// Every place that a value of this kind is read from, each under its key in the configuration.
-    pub fn places(&self) -> Vec<(&'static str, &Location)> {
-        let (texts, secret): (Vec<_>, _) = match self {
+    pub fn places(&self) -> Vec<Place<'_>> {
+        match self {
             Self::Cp4d {
                 username,
                 proof,
                 account_id,
                 ..
-            } => (
-                vec![
-                    (USERNAME, Some(username)),
-                    (ACCOUNT_ID, account_id.as_ref()),
-                ],
-                proof.place(),
-            ),
+            } => user_places(username, account_id.as_ref(), proof.place()),
             Self::Cp4dIam {
                 username,
                 password,
                 account_id,
                 ..
-            } => (
-                vec![
-                    (USERNAME, Some(username)),
-                    (ACCOUNT_ID, account_id.as_ref()),
-                ],
-                (PASSWORD, password),
-            ),
+            } => user_places(username, account_id.as_ref(), (PASSWORD, password)),
             Self::Cp4dLdap {
                 username, password, ..
-            } => (vec![(USERNAME, Some(username))], (PASSWORD, password)),
+            } => user_places(username, None, (PASSWORD, password)),
             Self::ZenApiKey { username, secret } | Self::Basic { username, secret } => {
-                (vec![(USERNAME, Some(username))], (SECRET, secret))
+                user_places(username, None, (SECRET, secret))
             }
-            Self::Token { value } | Self::ServiceAccount { value } => (Vec::new(), (VALUE, value)),
-        };
-        texts
-            .into_iter()
-            .filter_map(|(key, text)| Some((key, text?.place()?)))
-            .chain([secret])
-            .collect()
+            Self::Token { value } | Self::ServiceAccount { value } => vec![(VALUE, value)],
+            Self::Iam(iam) => iam.places(),
+            Self::IamAssume(assume) => assume.places(),
+            Self::Container(container) => container.places(),
+            Self::Vpc(vpc) => vpc.places(),
+            Self::Mcsp(mcsp) => vec![(cloud::APIKEY, &mcsp.apikey)],
+            Self::McspV2(mcsp) => mcsp.places(),
+            Self::Steps(steps) => steps.places(),
+        }
     }
+}
+
+/// Where something is read, under its key in the configuration.
+pub type Place<'a> = (&'static str, &'a Location);
+
+fn user_places<'a>(
+    username: &'a Text,
+    account_id: Option<&'a Text>,
+    secret: Place<'a>,
+) -> Vec<Place<'a>> {
+    let texts = [(USERNAME, Some(username)), (ACCOUNT_ID, account_id)];
+    let places = texts
+        .into_iter()
+        .filter_map(|(key, text)| place_of(key, text));
+    places.chain([secret]).collect()
+}
+
+fn place_of<'a>(key: &'static str, text: Option<&'a Text>) -> Option<Place<'a>> {
+    Some((key, text?.place()?))
 }
 
 impl Proof {
     /// Where it is read, under its key in the configuration.
-    pub(crate) fn place(&self) -> (&'static str, &Location) {
+    pub(crate) fn place(&self) -> Place<'_> {
         match self {
             Self::ApiKey(place) => (API_KEY, place),
             Self::Password(place) => (PASSWORD, place),
