@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     client::{self, Answer, connect, eventually, pause, read_one},
-    proxy::{Proxy, World},
+    proxy::{Proxy, USUAL_ROUTES, World},
     scripted::scripted,
 };
 
@@ -372,4 +372,37 @@ fn a_client_that_goes_away_meanwhile_is_not_served_any_more() {
     });
     assert_eq!(choosy.requests(), 1);
     world.end(proxy);
+}
+
+#[test]
+fn a_license_service_that_was_not_restarted_is_served_the_token_that_it_knows() {
+    let world = World::new();
+    let proxy = world.start_with(&world.config("poll = '200ms'\n", USUAL_ROUTES));
+    proxy.ready();
+    assert_eq!(proxy.get("/license/products", &[]).status, 200);
+    let old = world.simulator.license_token();
+    let new = "canary+another/token=8d";
+    world.simulator.configure_license_token(new);
+    world.write("license-token", new);
+    eventually("the new token, and a 401 for it", || {
+        assert_eq!(proxy.get("/license/products", &[]).status, 200);
+        proxy
+            .printed()
+            .contains("restart License Service")
+            .then_some(())
+    });
+    let notes = proxy.admin("/readyz").text();
+    assert!(notes.contains("restart License Service"), "{notes}");
+    assert_eq!(proxy.get("/license/products", &[]).status, 200);
+
+    world.simulator.restart_license_service();
+    // A 401 on the old token counts once that has been in force again for a while.
+    eventually("the new token is taken", || {
+        (proxy.get("/license/products", &[]).status == 200).then_some(())
+    });
+    let notes = proxy.admin("/readyz").text();
+    assert!(!notes.contains("restart License Service"), "{notes}");
+    let mut secrets = world.secrets();
+    secrets.extend([old, new.to_owned()]);
+    proxy.end(secrets);
 }
