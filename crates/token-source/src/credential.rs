@@ -125,6 +125,20 @@ impl Kind {
         }
     }
 
+    /// The servers that it is obtained from, in the order in which they are asked; none where nothing is exchanged.
+    pub fn servers(&self) -> Vec<&Origin> {
+        match self {
+            Self::Cp4d { origin, .. } | Self::Cp4dLdap { origin, .. } => vec![origin],
+            Self::Cp4dIam {
+                platform, identity, ..
+            } => vec![identity, platform],
+            Self::ZenApiKey { .. }
+            | Self::Basic { .. }
+            | Self::Token { .. }
+            | Self::ServiceAccount { .. } => Vec::new(),
+        }
+    }
+
     /// Every place that a value of this kind is read from, each under its key in the configuration.
     pub fn places(&self) -> Vec<(&'static str, &Location)> {
         let (texts, secret): (Vec<_>, _) = match self {

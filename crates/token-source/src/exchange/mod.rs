@@ -8,6 +8,7 @@ mod cp4d_ldap;
 mod error;
 mod login;
 mod record;
+mod refusal;
 mod token;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 pub use error::ExchangeError;
 pub(crate) use error::Verdict;
-pub use record::Record;
+pub use record::{Record, Step};
 
 use crate::{
     connect::Connector,
