@@ -178,7 +178,7 @@ fn difference(home: &Origin, other: &Origin) -> Option<&'static str> {
 
 /// IBM's SDKs want `AUTH_URL` with the first part of the login path, its pages give all of it, and people write
 /// either.
-fn strip_authorize(base_path: &mut String) {
+pub(crate) fn strip_authorize(base_path: &mut String) {
     for ending in ["/v1/authorize", "/icp4d-api"] {
         if let Some(start) = base_path.strip_suffix(ending) {
             base_path.truncate(start.len());

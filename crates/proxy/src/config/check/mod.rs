@@ -28,6 +28,7 @@ use super::{
 
 pub(super) use self::{
     address::{Written, listen_address, loopback_address},
+    home::strip_authorize,
     location::warn_if_not_there,
     path::clean_segments,
     pattern::parse_pattern,

@@ -3,6 +3,7 @@
 mod accepted;
 mod documents;
 mod golden;
+mod ibm;
 mod rules;
 mod secrets;
 mod sources;
