@@ -1,6 +1,7 @@
 //! The subcommands: what the operator types, and the exit code that answers.
 
 pub mod check;
+pub mod doctor;
 pub mod serve;
 pub mod token;
 
@@ -42,6 +43,17 @@ enum Command {
         /// As a header: `Authorization: Bearer …`
         #[arg(long)]
         header: bool,
+    },
+    /// Try each credential and upstream for real, and tell what is wrong
+    Doctor {
+        #[command(flatten)]
+        form: ConfigFlags,
+        /// Only these credentials and upstreams
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Also make one authorised GET of this path at the upstream of each route
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
     },
 }
 
@@ -90,6 +102,9 @@ pub fn run() -> ExitCode {
         Command::Token { form, name, header } => with_configuration(form, |loaded| {
             token::run(&loaded.config, name.as_deref(), header)
         }),
+        Command::Doctor { form, names, path } => {
+            with_configuration(form, |loaded| doctor::run(loaded, &names, path.as_deref()))
+        }
     }
 }
 

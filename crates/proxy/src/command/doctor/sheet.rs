@@ -1,0 +1,71 @@
+//! What `doctor` prints: one line per step, aligned, with its mark in front.
+
+use std::{fmt::Display, io::Write};
+
+/// Prints as it goes, and remembers whether something failed.
+pub(super) struct Sheet<W> {
+    out: W,
+    has_begun: bool,
+    has_failed: bool,
+}
+
+impl<W: Write> Sheet<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self {
+            out,
+            has_begun: false,
+            has_failed: false,
+        }
+    }
+
+    /// What was printed.
+    #[cfg(test)]
+    pub(super) fn into_inner(self) -> W {
+        self.out
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// What the next lines are about.
+    pub(super) fn heading(&mut self, text: impl Display) {
+        if self.has_begun {
+            self.line("");
+        }
+        self.line(text);
+    }
+
+    pub(super) fn ok(&mut self, step: &str, text: impl Display) {
+        self.step("ok", step, text);
+    }
+
+    pub(super) fn warn(&mut self, step: &str, text: impl Display) {
+        self.step("warn", step, text);
+    }
+
+    pub(super) fn fail(&mut self, step: &str, text: impl Display) {
+        self.has_failed = true;
+        self.step("FAIL", step, text);
+    }
+
+    /// More about the step before.
+    pub(super) fn detail(&mut self, name: &str, text: impl Display) {
+        self.step("", name, text);
+    }
+
+    /// What to do about the step before.
+    pub(super) fn advise(&mut self, text: impl Display) {
+        self.step("", "to do", text);
+    }
+
+    fn step(&mut self, mark: &str, step: &str, text: impl Display) {
+        self.line(format_args!("  {mark:<4}  {step:<11}  {text}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        self.has_begun = true;
+        // Nobody to tell where nobody reads; the exit code stands.
+        let _ = writeln!(self.out, "{line}");
+    }
+}
