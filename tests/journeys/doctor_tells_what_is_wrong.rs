@@ -101,6 +101,7 @@ fn a_healthy_world() {
 
         route platform (upstream platform)
           ok    request      GET /ml/v1/foundation_model_specs: 200 in N ms
+          ok    clock        within 5 s of ours
 
         nothing failed
     "#]].assert_eq(&output);

@@ -102,7 +102,7 @@ async fn tell(
         .await
         .unwrap_or(Err(ExchangeError::Timeout))?;
     if let Some(account) = &mut account {
-        account.hear(answer.status, &heard);
+        account.hear(&answer, &heard);
     }
     Ok(answer)
 }

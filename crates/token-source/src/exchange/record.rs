@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::refusal::{self, Redaction};
 use crate::{
     connect::Connector,
-    http::{Body, Heard},
+    http::{Answer, Body, Heard},
 };
 
 /// An account of the requests of one attempt; empty, and without a cost, unless somebody asked for it.
@@ -21,8 +21,8 @@ use crate::{
 pub struct Record(Option<Kept>);
 
 struct Kept {
-    /// What must not be repeated, besides what a request itself carries.
-    secrets: Vec<Zeroizing<String>>,
+    /// What must not be repeated, besides what a request itself carries: secrets, and what answers held so far.
+    secrets: Mutex<Vec<Zeroizing<String>>>,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -33,7 +33,7 @@ pub struct Step {
     pub method: Method,
     /// The server's base URL.
     pub server: String,
-    /// The path below it, without a query.
+    /// The path below it, without a query, and with everything masked that was sent otherwise.
     pub path: String,
     /// From the look-up of the name to the end of the answer.
     pub took: Duration,
@@ -55,7 +55,7 @@ impl Record {
             Zeroizing::new(text.to_owned())
         });
         Self(Some(Kept {
-            secrets: secrets.collect(),
+            secrets: Mutex::new(secrets.collect()),
             steps: Mutex::default(),
         }))
     }
@@ -80,10 +80,11 @@ impl Record {
     ) -> Option<Account<'_>> {
         let kept = self.0.as_ref()?;
         let mut redaction = Redaction::default();
-        for secret in &kept.secrets {
+        for secret in lock(&kept.secrets).iter() {
             redaction.add(secret);
         }
         redaction.add_all_of(request);
+        let path = redaction.redact(request.uri().path(), false);
         Some(Account {
             kept,
             redaction,
@@ -91,7 +92,7 @@ impl Record {
             step: Step {
                 method: request.method().clone(),
                 server: connector.origin().url(),
-                path: request.uri().path().to_owned(),
+                path,
                 took: Duration::ZERO,
                 status: None,
                 message: None,
@@ -120,13 +121,16 @@ pub(crate) struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// Notes the answer.
-    pub(crate) fn hear(&mut self, status: StatusCode, heard: &Heard) {
+    /// Notes the answer. What a success holds goes into later requests, and must not be repeated there either.
+    pub(crate) fn hear(&mut self, answer: &Answer, heard: &Heard) {
+        let status = answer.status;
         self.step.status = Some(status);
         self.step.clock_ahead = heard
             .date
             .map(|date| seconds_ahead(date, SystemTime::now()));
-        if !status.is_success() {
+        if status.is_success() {
+            lock(&self.kept.secrets).extend(refusal::long_texts(&answer.body));
+        } else {
             self.step.message = refusal::message(&heard.refusal, heard.is_cut, &self.redaction);
         }
     }
@@ -135,12 +139,12 @@ impl Account<'_> {
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         self.step.took = self.began.elapsed();
-        let mut steps = self.kept.steps.lock();
-        let steps = steps.as_deref_mut().ok();
-        if let Some(steps) = steps {
-            steps.push(self.step.clone());
-        }
+        lock(&self.kept.steps).push(self.step.clone());
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A `Date` has whole seconds: one that is just over is no difference.

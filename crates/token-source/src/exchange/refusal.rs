@@ -73,7 +73,7 @@ impl Redaction {
     }
 
     /// The text without what is to be masked. Where it was cut, its end may be the start of a secret, which goes too.
-    fn redact(&self, text: &str, is_cut: bool) -> String {
+    pub(super) fn redact(&self, text: &str, is_cut: bool) -> String {
         let mut text = text.to_owned();
         for form in &self.0 {
             // ASCII letters keep their length and place in lower case.
@@ -145,6 +145,16 @@ pub(super) fn message(body: &[u8], is_cut: bool, redaction: &Redaction) -> Optio
         message.push('…');
     }
     (!message.is_empty()).then_some(message)
+}
+
+/// The texts of an answer that may be tokens: no word is that long.
+pub(super) fn long_texts(body: &[u8]) -> Vec<Zeroizing<String>> {
+    let mut texts = Redaction::default();
+    if let Ok(json) = serde_json::from_slice(body) {
+        texts.add_strings(json);
+    }
+    texts.0.retain(|text| text.len() >= LONG);
+    texts.0
 }
 
 /// Where IBM's services put their message, in the order in which IBM's own clients look for it.
@@ -221,6 +231,7 @@ const MASK: &str = "***";
 /// What [`MASK`] is while it is looked for more: never part of a secret's form.
 const BLANK: &str = "\0\0\0";
 const LONGEST: usize = 200;
+const LONG: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,10 @@ use token_source::{
 };
 use tokio::time::Instant;
 
-use super::{claims::Claims, sheet::Sheet};
+use super::{
+    claims::Claims,
+    sheet::{Mark, Sheet},
+};
 
 /// A credential as far as it could be obtained.
 pub(super) struct Login {
@@ -91,7 +94,9 @@ async fn attempt<W: Write>(
     let outcome = exchange.exchange(&record).await;
     let steps = record.steps();
     for step in &steps {
-        tell_step(sheet, "login", step, is_success(step.status));
+        let is_good = step.status.is_some_and(|status| status.is_success());
+        let mark = if is_good { Mark::Ok } else { Mark::Fail };
+        tell_step(sheet, "login", step, mark);
     }
     let claims = outcome
         .as_ref()
@@ -119,7 +124,7 @@ async fn attempt<W: Write>(
 }
 
 /// One request: `POST /icp4d-api/v1/authorize: 200 in 12 ms`.
-pub(super) fn tell_step<W: Write>(sheet: &mut Sheet<W>, name: &str, step: &Step, is_good: bool) {
+pub(super) fn tell_step<W: Write>(sheet: &mut Sheet<W>, name: &str, step: &Step, mark: Mark) {
     let Step {
         method,
         path,
@@ -133,19 +138,11 @@ pub(super) fn tell_step<W: Write>(sheet: &mut Sheet<W>, name: &str, step: &Step,
     if let Some(message) = message {
         line.push_str(&format!("; it says: {message}"));
     }
-    if is_good {
-        sheet.ok(name, line);
-    } else {
-        sheet.fail(name, line);
-    }
-}
-
-fn is_success(status: Option<StatusCode>) -> bool {
-    status.is_some_and(|status| status.is_success())
+    sheet.tell(mark, name, line);
 }
 
 /// The largest difference that the servers' clocks, or a token that was issued just now, show.
-fn tell_clock<W: Write>(sheet: &mut Sheet<W>, steps: &[Step], claims: Option<&Claims>) {
+pub(super) fn tell_clock<W: Write>(sheet: &mut Sheet<W>, steps: &[Step], claims: Option<&Claims>) {
     let by_date = steps.iter().filter_map(|step| step.clock_ahead);
     let by_token = claims.and_then(|claims| claims.seconds_ahead(SystemTime::now()));
     let worst = by_date

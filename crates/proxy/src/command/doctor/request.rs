@@ -6,8 +6,8 @@ use http::{HeaderMap, StatusCode, uri::PathAndQuery};
 use token_source::{Connector, Kind, ask, connect::with_causes, exchange::Record};
 
 use super::{
-    login::{Login, tell_step},
-    sheet::Sheet,
+    login::{Login, tell_clock, tell_step},
+    sheet::{Mark, Sheet},
 };
 use crate::{
     config::{Config, Place, Route},
@@ -65,9 +65,9 @@ pub(super) async fn request<W: Write>(
     let record = Record::kept(&secrets);
     let connector = Connector::new(upstream.origin.clone());
     let outcome = ask(&connector, whole, headers, &record).await;
-    let is_good = outcome.as_ref().is_ok_and(StatusCode::is_success);
-    for step in &record.steps() {
-        tell_step(sheet, "request", step, is_good);
+    let steps = record.steps();
+    for step in &steps {
+        tell_step(sheet, "request", step, mark(step.status));
     }
     match outcome {
         Ok(status) => {
@@ -75,7 +75,18 @@ pub(super) async fn request<W: Write>(
                 sheet.advise(advice);
             }
         }
-        Err(error) => sheet.fail("request", with_causes(&error)),
+        Err(error) => sheet.advise(with_causes(&error)),
+    }
+    tell_clock(sheet, &steps, None);
+}
+
+/// A path that is not there, or a request that is not whole, says nothing of the credential.
+fn mark(status: Option<StatusCode>) -> Mark {
+    match status {
+        Some(status) if status.is_success() => Mark::Ok,
+        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) | None => Mark::Fail,
+        Some(status) if status.is_client_error() => Mark::Warn,
+        Some(_) => Mark::Fail,
     }
 }
 

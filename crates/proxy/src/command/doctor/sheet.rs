@@ -9,6 +9,14 @@ pub(super) struct Sheet<W> {
     has_failed: bool,
 }
 
+/// What a step came to.
+pub(super) enum Mark {
+    Ok,
+    /// It works, or something else is wrong than what was asked.
+    Warn,
+    Fail,
+}
+
 impl<W: Write> Sheet<W> {
     pub(super) fn new(out: W) -> Self {
         Self {
@@ -37,16 +45,27 @@ impl<W: Write> Sheet<W> {
     }
 
     pub(super) fn ok(&mut self, step: &str, text: impl Display) {
-        self.step("ok", step, text);
+        self.tell(Mark::Ok, step, text);
     }
 
     pub(super) fn warn(&mut self, step: &str, text: impl Display) {
-        self.step("warn", step, text);
+        self.tell(Mark::Warn, step, text);
     }
 
     pub(super) fn fail(&mut self, step: &str, text: impl Display) {
-        self.has_failed = true;
-        self.step("FAIL", step, text);
+        self.tell(Mark::Fail, step, text);
+    }
+
+    pub(super) fn tell(&mut self, mark: Mark, step: &str, text: impl Display) {
+        let mark = match mark {
+            Mark::Ok => "ok",
+            Mark::Warn => "warn",
+            Mark::Fail => {
+                self.has_failed = true;
+                "FAIL"
+            }
+        };
+        self.step(mark, step, text);
     }
 
     /// More about the step before.
