@@ -21,10 +21,9 @@ fn ended(command: Command) -> (i32, String, String) {
 fn a_credentials_file_serves_and_is_read_again() {
     let world = World::new();
     std::fs::create_dir(world.path("elsewhere")).unwrap();
-    world.write(
-        "elsewhere/ibm-credentials.env",
-        &properties(&world, "MY_SVC"),
-    );
+    let right = properties(&world, "MY_SVC");
+    let wrong = right.replace(&world.simulator.api_key(), "canary-wrong-key");
+    world.write("elsewhere/ibm-credentials.env", &wrong);
     let arguments = [
         "serve",
         "--ibm-env",
@@ -36,30 +35,21 @@ fn a_credentials_file_serves_and_is_read_again() {
         "--admin",
         "127.0.0.1:0",
     ];
-    let start = |folder: &str| {
-        let home = world.path(folder);
-        let mut command = command(&arguments, world.folder.path());
-        command.env("HOME", home);
-        Proxy::start_command(command, world.secrets())
-    };
-    let proxy = start("elsewhere");
-    proxy.ready();
-    let path = "/ml/v1/foundation_model_specs?version=2025-02-01";
-    assert_eq!(proxy.get(path, &[]).status, 200);
+    let mut command = command(&arguments, world.folder.path());
+    command.env("HOME", world.path("elsewhere"));
+    let proxy = Proxy::start_command(command, world.secrets());
     let printed = proxy.printed();
     assert!(printed.contains("MY_SVC_… of file "), "{printed}");
     assert!(printed.contains("it means nothing to a proxy"), "{printed}");
-
-    // A new key in the file is noticed: the old tokens are over.
-    world.simulator.set_api_key("canary-second-key");
-    world.simulator.revoke_all();
-    world.write(
-        "elsewhere/ibm-credentials.env",
-        &properties(&world, "MY_SVC"),
-    );
-    crate::client::eventually("a token for the new key", || {
-        (proxy.get(path, &[]).status == 200).then_some(())
+    crate::client::eventually("a refusal", || {
+        (world.simulator.logins().authorize.refused > 0).then_some(())
     });
+
+    // A refused key is not tried again for minutes, unless the file changes.
+    world.write("elsewhere/ibm-credentials.env", &right);
+    proxy.ready();
+    let path = "/ml/v1/foundation_model_specs?version=2025-02-01";
+    assert_eq!(proxy.get(path, &[]).status, 200);
     world.end(proxy);
 }
 

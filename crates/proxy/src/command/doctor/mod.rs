@@ -3,6 +3,7 @@
 //! What it prints is for human eyes: no secret is in it, and nothing is sent to a server that is not trusted.
 
 mod claims;
+mod distrust;
 mod login;
 mod request;
 mod server;

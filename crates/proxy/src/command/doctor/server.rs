@@ -3,17 +3,19 @@
 
 use std::{
     io::Write,
-    path::Path,
     time::{Duration, SystemTime},
 };
 
 use token_source::{
     Origin,
     connect::{ConnectError, Inspection, TlsInspection, inspect},
-    tls::{Certificate, Distrust, Presented},
+    tls::Certificate,
 };
 
-use super::sheet::Sheet;
+use super::{
+    distrust::{advice, reason},
+    sheet::Sheet,
+};
 
 /// A server, and who uses it.
 pub(super) struct Server<'a> {
@@ -111,7 +113,7 @@ fn tell_tls<W: Write>(
         (Err(_), Some(distrust)) => {
             sheet.fail(
                 "TLS",
-                format_args!("not trusted: {}", reason(distrust, &tls.presented)),
+                format_args!("not trusted: {}", reason(distrust, leaf(tls))),
             );
         }
         (Err(error), None) => sheet.fail("TLS", error.cause()),
@@ -129,7 +131,7 @@ fn tell_tls<W: Write>(
     match (&tls.outcome, distrust) {
         (Ok(_), _) => {}
         (Err(_), Some(distrust)) => {
-            for advice in advice(server, distrust, &tls.presented) {
+            for advice in advice(server, distrust, leaf(tls)) {
                 sheet.advise(advice);
             }
         }
@@ -141,6 +143,10 @@ fn tell_tls<W: Write>(
         }
     }
     tls.outcome.is_ok()
+}
+
+fn leaf(tls: &TlsInspection) -> Option<&Certificate> {
+    tls.presented.as_ref()?.chain.first()
 }
 
 fn tell_certificate<W: Write>(sheet: &mut Sheet<W>, certificate: &Certificate) {
@@ -168,76 +174,6 @@ fn tell_certificate<W: Write>(sheet: &mut Sheet<W>, certificate: &Certificate) {
     );
 }
 
-fn reason(distrust: &Distrust, presented: &Option<Presented>) -> String {
-    let leaf = presented.as_ref().and_then(|one| one.chain.first());
-    let reason = match distrust {
-        Distrust::UnknownIssuer if leaf.is_some_and(|leaf| leaf.is_self_signed) => {
-            "the certificate is signed by itself"
-        }
-        Distrust::UnknownIssuer => "no authority that is trusted has signed it",
-        Distrust::Authority => "the certificate is an authority's own, signed by itself",
-        Distrust::Expired => "the certificate has expired",
-        Distrust::NotYetValid => "the certificate is not valid yet",
-        Distrust::WrongName => "the certificate is for other names",
-        Distrust::WrongPin => "its key is none of those in pin",
-        Distrust::Other(other) => other,
-    };
-    reason.to_owned()
-}
-
-fn advice(server: &Server<'_>, distrust: &Distrust, presented: &Option<Presented>) -> Vec<String> {
-    let place = server.users.first().map_or("", String::as_str);
-    let leaf = presented.as_ref().and_then(|one| one.chain.first());
-    let pin = leaf.map_or("sha256:…", |leaf| &leaf.pin);
-    let is_self_signed = leaf.is_some_and(|leaf| leaf.is_self_signed);
-    match distrust {
-        Distrust::Authority | Distrust::UnknownIssuer if is_self_signed => vec![
-            format!("{place}: tls = {{ pin = [\"{pin}\"] }}"),
-            "only if this is the server's key: compare it by a way that nobody in between controls"
-                .to_owned(),
-        ],
-        Distrust::UnknownIssuer if is_of_cluster(&server.origin.host) => {
-            let is_missing = if Path::new(SERVICE_CA).exists() {
-                ""
-            } else {
-                NOT_THERE
-            };
-            vec![format!(
-                "{place}: tls = {{ ca = \"{SERVICE_CA}\" }}{is_missing}"
-            )]
-        }
-        Distrust::UnknownIssuer => vec![format!(
-            "{place}: tls = {{ ca = \"FILE\" }} with the certificate of that authority (--ca FILE without a \
-             configuration file)"
-        )],
-        Distrust::WrongName => {
-            let name = leaf.and_then(|leaf| leaf.names.first());
-            let name = name.map_or("NAME", String::as_str);
-            vec![format!(
-                "use one of its names in the url; or, if it is the server you mean, {place}: tls = {{ server_name = \
-                 \"{name}\" }}"
-            )]
-        }
-        Distrust::WrongPin => vec![format!(
-            "if the server's key was changed on purpose, {place}: tls = {{ pin = [\"{pin}\"] }}"
-        )],
-        Distrust::Expired => {
-            vec!["renew it at the server; if its time is not over, set the clock here".to_owned()]
-        }
-        Distrust::NotYetValid => vec!["set the clock here, or wait".to_owned()],
-        Distrust::Authority | Distrust::Other(_) => {
-            vec![format!(
-                "replace the certificate; or {place}: tls = {{ pin = [\"{pin}\"] }}"
-            )]
-        }
-    }
-}
-
-/// A service of a Kubernetes cluster, as pods call it.
-fn is_of_cluster(host: &str) -> bool {
-    host.ends_with(".svc") || host.ends_with(".svc.cluster.local")
-}
-
 /// `2026-03-01`.
 fn date(time: SystemTime) -> String {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
@@ -249,17 +185,15 @@ fn date(time: SystemTime) -> String {
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-const NOT_THERE: &str = " (which is not there: is this a pod of OpenShift?)";
-
-/// Where OpenShift puts the authority of its services' certificates.
-const SERVICE_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/service-ca.crt";
-
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use token_source::connect::TlsError;
+    use token_source::{
+        connect::TlsError,
+        tls::{Distrust, Presented},
+    };
 
-    use super::*;
+    use super::{super::distrust::NOT_THERE, *};
 
     fn day(day: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(day * 24 * 3600)
@@ -321,7 +255,7 @@ mod tests {
         let text = String::from_utf8(sheet.into_inner()).unwrap();
         // The name and the connection are the same each time.
         let lines = text.lines().filter(|line| !line.contains("  name  "));
-        lines.fold(String::new(), |text, line| text + line.trim_end() + "\n")
+        lines.fold("server\n".to_owned(), |text, line| text + line + "\n")
     }
 
     #[test]
@@ -350,10 +284,11 @@ mod tests {
         ];
         let advice = all.iter().flat_map(|text| text.lines());
         let advice = advice.filter(|line| line.contains("FAIL") || line.contains("to do"));
-        let advice = advice.fold(String::new(), |text, line| text + line + "\n");
+        let advice = advice.fold("each\n".to_owned(), |text, line| text + line + "\n");
         // Unless this is such a pod.
         let advice = advice.replace(NOT_THERE, "");
         expect![[r#"
+            each
               FAIL  TLS          not trusted: no authority that is trusted has signed it
                     to do        upstream platform: tls = { ca = "FILE" } with the certificate of that authority (--ca FILE without a configuration file)
               FAIL  TLS          not trusted: no authority that is trusted has signed it
@@ -381,6 +316,7 @@ mod tests {
     fn what_is_good_and_what_ends_soon() {
         let text = told("cpd.example.com", None, |leaf| leaf.not_after = day(20_110));
         expect![[r#"
+            server
               ok    connection   10.0.0.1:443 in 3 ms
               ok    TLS          TLS 1.3; the server is trusted
                     certificate  CN=cpd; signed by CN=ingress-operator; 2024-10-04 to 2025-01-22; for cpd.example.com
@@ -388,6 +324,7 @@ mod tests {
         "#]].assert_eq(&text);
         let text = told_of("cpd.example.com", None, false);
         expect![[r#"
+            server
               warn  connection   10.0.0.1:443: the server did not accept the connection in time
               FAIL  connection   no address accepts a connection
                     to do        check the port in the url, routes and firewalls, and whether the server runs
@@ -397,6 +334,7 @@ mod tests {
             outcome: Err(ConnectError::Timeout),
         };
         expect![[r#"
+            server
               ok    connection   10.0.0.1:443 in 3 ms
               FAIL  TLS          the server did not accept the connection in time
                     to do        something accepts connections there, but does not speak TLS

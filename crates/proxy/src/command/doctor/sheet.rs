@@ -10,6 +10,7 @@ pub(super) struct Sheet<W> {
 }
 
 /// What a step came to.
+#[derive(Clone, Copy)]
 pub(super) enum Mark {
     Ok,
     /// It works, or something else is wrong than what was asked.
