@@ -576,3 +576,35 @@ async fn a_server_is_asked_with_a_query_that_nobody_repeats() {
     assert_eq!(step.path, "/***/products");
     assert_eq!(step.message.as_deref(), Some("Unauthorized : token=***"));
 }
+
+#[tokio::test]
+async fn what_an_answer_held_is_not_repeated_by_a_later_step() {
+    let server = Server::start(vec![
+        token(r#"{"token":"canary-issued-token"}"#),
+        answer("404 Not Found", "", "no /canary-issued-token here"),
+    ])
+    .await;
+    let (_file, password) = secret_file();
+    let settings = Settings {
+        name: "test".into(),
+        kind: Kind::Cp4dLdap {
+            origin: server.origin(""),
+            username: literal("svc"),
+            password,
+        },
+        lifetime: None,
+        wait_for_token: None,
+        poll: Duration::from_secs(5),
+    };
+    let record = Record::kept(&[]);
+    let exchange = exchange::from_settings(&settings);
+    exchange.exchange(&record).await.unwrap();
+    let connector = token_source::Connector::new(server.origin(""));
+    let target = "/canary-issued-token".parse().unwrap();
+    token_source::ask(&connector, target, http::HeaderMap::new(), &record)
+        .await
+        .unwrap();
+    let step = record.steps().remove(1);
+    assert_eq!(step.path, "/***");
+    assert_eq!(step.message.as_deref(), Some("no /*** here"));
+}
