@@ -88,6 +88,21 @@ fn the_environment_and_its_mistakes() {
 }
 
 #[test]
+fn properties_and_the_flags_for_a_user_do_not_mix() {
+    let world = World::new();
+    for more in [
+        &["--username", "u"][..],
+        &["--api-key-file", "api-key"],
+        &["--upstream", "https://h"],
+        &["--config", "proxy.toml"],
+    ] {
+        let arguments = [&["check", "--ibm-env", "WATSONX"], more].concat();
+        let (code, _, errors) = ended(command(&arguments, world.folder.path()));
+        assert_eq!(code, 2, "{errors}");
+    }
+}
+
+#[test]
 fn the_working_directory_chooses_nothing_unless_it_is_named() {
     let world = World::new();
     let folder = world.path("cloned");

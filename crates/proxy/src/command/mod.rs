@@ -71,13 +71,28 @@ struct ConfigFlags {
     #[arg(long, value_name = "NAME", group = NO_FILE)]
     ibm_env: Option<String>,
     /// The platform user's name
-    #[arg(long, value_name = "NAME", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     username: Option<String>,
     /// File with the user's API key
-    #[arg(long, value_name = "FILE", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     api_key_file: Option<PathBuf>,
     /// File with the user's password
-    #[arg(long, value_name = "FILE", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     password_file: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", requires = NO_FILE)]
