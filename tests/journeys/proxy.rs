@@ -163,7 +163,12 @@ value = {{ file = "license-token" }}
 
 impl Proxy {
     pub(crate) fn start(arguments: &[&str], folder: &Path, secrets: Vec<String>) -> Self {
-        let mut child = command(arguments, folder)
+        Self::start_command(command(arguments, folder), secrets)
+    }
+
+    /// The same for a command with an environment of its own.
+    pub(crate) fn start_command(mut command: Command, secrets: Vec<String>) -> Self {
+        let mut child = command
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -315,6 +320,8 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
         "http_proxy",
         "HTTPS_PROXY",
         "https_proxy",
+        "IBM_CREDENTIALS_FILE",
+        "VCAP_SERVICES",
     ] {
         command.env_remove(name);
     }
@@ -327,7 +334,12 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
 
 /// Runs the binary to its end: exit code, standard output and standard error.
 pub(crate) fn run(arguments: &[&str], folder: &Path, input: &str) -> (i32, String, String) {
-    let mut child = command(arguments, folder)
+    run_to_end(command(arguments, folder), input)
+}
+
+/// The same for a command with an environment of its own.
+pub(crate) fn run_to_end(mut command: Command, input: &str) -> (i32, String, String) {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

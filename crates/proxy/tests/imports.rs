@@ -13,7 +13,8 @@ use std::{
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("main", &["command"]),
     ("lib", &[]),
-    ("command", &["config", "log", "process"]),
+    // `doctor` attaches a credential as a journey does.
+    ("command", &["config", "journey", "log", "process"]),
     (
         "process",
         &["config", "fault", "journey", "log", "sweep", "tally"],

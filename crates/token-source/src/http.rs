@@ -1,4 +1,5 @@
 //! One request to a token endpoint over a connection of its own: bounded in time and size, redirects not followed.
+//! And one to any other server, for who wants to know what it says to a credential.
 
 use std::{
     pin::pin,
@@ -8,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version,
-    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, RETRY_AFTER, USER_AGENT},
+    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, DATE, HOST, RETRY_AFTER, USER_AGENT},
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt as _, Full};
@@ -34,6 +35,17 @@ pub(crate) struct Answer {
     pub(crate) body: Body,
 }
 
+/// What is heard besides, for a [`Record`] that is kept.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// The first 4 KiB of a body whose status is no success.
+    pub(crate) refusal: Body,
+    /// The body is longer.
+    pub(crate) is_cut: bool,
+    /// The server's clock.
+    pub(crate) date: Option<SystemTime>,
+}
+
 /// Sends a request whose URI is a path (and a query), which goes behind the origin's base path, and reads the answer.
 ///
 /// # Errors
@@ -41,17 +53,65 @@ pub(crate) struct Answer {
 pub(crate) async fn send(
     connector: &Connector,
     request: Request<Body>,
-    _record: &Record,
+    record: &Record,
 ) -> Result<Answer, ExchangeError> {
-    time::timeout(TIME_LIMIT, round_trip(connector, request))
+    let bodies = Bodies {
+        success: true,
+        refusal: record.is_kept(),
+    };
+    tell(connector, request, bodies, record).await
+}
+
+/// Sends a GET with these headers, and reads no more than its status; `target` is a path with or without a query, which
+/// goes behind the origin's base path. `record` is told of it.
+///
+/// # Errors
+/// As in an exchange: no connection, connection lost, more than 30 s in all.
+pub async fn ask(
+    connector: &Connector,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    record: &Record,
+) -> Result<StatusCode, ExchangeError> {
+    let mut request = Request::new(Body::default());
+    *request.uri_mut() = Uri::from(target);
+    *request.headers_mut() = headers;
+    let bodies = Bodies {
+        success: false,
+        refusal: record.is_kept(),
+    };
+    let answer = tell(connector, request, bodies, record).await?;
+    Ok(answer.status)
+}
+
+/// Which bodies are read.
+#[derive(Clone, Copy)]
+struct Bodies {
+    success: bool,
+    refusal: bool,
+}
+
+async fn tell(
+    connector: &Connector,
+    request: Request<Body>,
+    bodies: Bodies,
+    record: &Record,
+) -> Result<Answer, ExchangeError> {
+    let mut account = record.begin(connector, &request);
+    let (answer, heard) = time::timeout(TIME_LIMIT, round_trip(connector, request, bodies))
         .await
-        .unwrap_or(Err(ExchangeError::Timeout))
+        .unwrap_or(Err(ExchangeError::Timeout))?;
+    if let Some(account) = &mut account {
+        account.hear(&answer, &heard);
+    }
+    Ok(answer)
 }
 
 async fn round_trip(
     connector: &Connector,
     request: Request<Body>,
-) -> Result<Answer, ExchangeError> {
+    bodies: Bodies,
+) -> Result<(Answer, Heard), ExchangeError> {
     let request = complete(connector, request);
     let stream = connector
         .connect(TIME_LIMIT)
@@ -61,13 +121,8 @@ async fn round_trip(
         .await
         .map_err(ExchangeError::Broken)?;
     let answer = async {
-        read(
-            sender
-                .send_request(request)
-                .await
-                .map_err(ExchangeError::Broken)?,
-        )
-        .await
+        let response = sender.send_request(request).await;
+        read(response.map_err(ExchangeError::Broken)?, bodies).await
     };
     // Both are driven here rather than in a task, so that dropping the attempt drops the connection.
     let (mut connection, mut answer) = (pin!(connection), pin!(answer));
@@ -112,10 +167,14 @@ fn complete(connector: &Connector, request: Request<Body>) -> Request<Full<Bytes
     Request::from_parts(parts, Full::new(Bytes::from_owner(body)))
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, ExchangeError> {
+async fn read(
+    response: Response<Incoming>,
+    bodies: Bodies,
+) -> Result<(Answer, Heard), ExchangeError> {
     let (parts, mut incoming) = response.into_parts();
     let mut body = Body::default();
-    if parts.status.is_success() {
+    let mut heard = Heard::default();
+    if parts.status.is_success() && bodies.success {
         // All the room at once: a vector that grows leaves copies behind.
         body.reserve(SIZE_LIMIT);
         while let Some(frame) = incoming.frame().await {
@@ -127,12 +186,46 @@ async fn read(response: Response<Incoming>) -> Result<Answer, ExchangeError> {
             }
             body.extend_from_slice(&data);
         }
+    } else if !parts.status.is_success() && bodies.refusal {
+        let hears = hear(&mut incoming, &mut heard);
+        if time::timeout(REFUSAL_TIME_LIMIT, hears).await.is_err() {
+            heard.is_cut = true;
+        }
     }
-    Ok(Answer {
+    heard.date = date(&parts.headers);
+    let answer = Answer {
         status: parts.status,
         retry_after: retry_after(&parts.headers, SystemTime::now()),
         body,
-    })
+    };
+    Ok((answer, heard))
+}
+
+/// The start of a body; what breaks off says as much as came.
+async fn hear(incoming: &mut Incoming, heard: &mut Heard) {
+    heard.refusal.reserve(REFUSAL_LIMIT);
+    loop {
+        let data = match incoming.frame().await {
+            None => return,
+            Some(Err(_)) => {
+                heard.is_cut = true;
+                return;
+            }
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        let room = REFUSAL_LIMIT - heard.refusal.len();
+        heard
+            .refusal
+            .extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            heard.is_cut = true;
+            return;
+        }
+    }
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()
 }
 
 /// `Retry-After` as seconds or as a date; a date in the past asks for nothing.
@@ -149,6 +242,10 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 const SIZE_LIMIT: usize = 256 << 10;
+/// Enough for any message, and for a page around it.
+const REFUSAL_LIMIT: usize = 4 << 10;
+/// The status is known by then.
+const REFUSAL_TIME_LIMIT: Duration = Duration::from_secs(5);
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]

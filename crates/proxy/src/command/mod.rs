@@ -1,13 +1,15 @@
 //! The subcommands: what the operator types, and the exit code that answers.
 
 pub mod check;
+pub mod doctor;
 pub mod serve;
+pub mod token;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Environment, FlagForm, Report, Source};
+use crate::config::{Environment, FlagForm, Loaded, Report, Source};
 
 /// Authenticating reverse proxy for IBM watsonx, IBM Software Hub and IBM License Service.
 #[derive(Debug, Parser)]
@@ -22,54 +24,87 @@ enum Command {
     /// Serve until SIGTERM or Ctrl-C
     Serve {
         #[command(flatten)]
-        place: ConfigPlace,
-        #[command(flatten)]
-        form: ServeFlags,
+        form: ConfigFlags,
     },
-    /// Check the configuration file; nothing is contacted
+    /// Check the configuration; nothing is contacted
     Check {
         #[command(flatten)]
-        place: ConfigPlace,
+        form: ConfigFlags,
         /// Files that are not there yet are mistakes
         #[arg(long)]
         strict: bool,
     },
+    /// Print a fresh value of a credential, for scripts
+    Token {
+        #[command(flatten)]
+        form: ConfigFlags,
+        /// The credential; needed where there are several
+        name: Option<String>,
+        /// As a header: `Authorization: Bearer …`
+        #[arg(long)]
+        header: bool,
+    },
+    /// Try each credential and upstream for real, and tell what is wrong
+    Doctor {
+        #[command(flatten)]
+        form: ConfigFlags,
+        /// Only these credentials and upstreams
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Also make one authorised GET of this path at the upstream of each route
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+    },
 }
 
+/// Where the configuration is, or what takes its place.
 #[derive(Debug, Args)]
-struct ConfigPlace {
+struct ConfigFlags {
     /// The configuration file; `-` is standard input [default: $WATSONX_AUTH_PROXY_CONFIG,
     /// $XDG_CONFIG_HOME/watsonx-auth-proxy/proxy.toml, /etc/watsonx-auth-proxy/proxy.toml]
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", conflicts_with = NO_FILE)]
     config: Option<PathBuf>,
-}
-
-/// The configuration without a file.
-#[derive(Debug, Args)]
-struct ServeFlags {
-    /// Serve without a file: base URL of the platform
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    /// Without a file: base URL of the platform
+    #[arg(long, value_name = "URL", group = NO_FILE)]
     upstream: Option<String>,
+    /// Without a file: the properties NAME_URL, NAME_AUTH_TYPE, … as IBM's SDKs read them
+    #[arg(long, value_name = "NAME", group = NO_FILE)]
+    ibm_env: Option<String>,
     /// The platform user's name
-    #[arg(long, value_name = "NAME", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     username: Option<String>,
     /// File with the user's API key
-    #[arg(long, value_name = "FILE", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     api_key_file: Option<PathBuf>,
     /// File with the user's password
-    #[arg(long, value_name = "FILE", requires = "upstream")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "upstream",
+        conflicts_with = "ibm_env"
+    )]
     password_file: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    #[arg(long, value_name = "ADDRESS", requires = NO_FILE)]
     listen: Option<String>,
     /// PEM file of the CA to trust instead of the system's
-    #[arg(long, value_name = "FILE", requires = "upstream")]
+    #[arg(long, value_name = "FILE", requires = NO_FILE)]
     ca: Option<PathBuf>,
     /// Where probes and metrics are served [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    #[arg(long, value_name = "ADDRESS", requires = NO_FILE)]
     admin: Option<String>,
     /// Send the credential to an http:// upstream, in clear
-    #[arg(long, requires = "upstream")]
+    #[arg(long, requires = NO_FILE)]
     plain_http: bool,
 }
 
@@ -77,21 +112,31 @@ struct ServeFlags {
 pub fn run() -> ExitCode {
     // Usage mistakes end here, with exit code 2.
     match CommandLine::parse().command {
-        Command::Serve { place, form } => match form.upstream {
-            Some(_) => serve::run(&Source::Flags(form.into())),
-            None => with_source(&place, |source| serve::run(&source)),
-        },
-        Command::Check { place, strict } => {
-            with_source(&place, |source| check::run(&source, strict))
+        Command::Serve { form } => with_source(form, serve::run),
+        Command::Check { form, strict } => with_source(form, |source| check::run(source, strict)),
+        Command::Token { form, name, header } => with_configuration(form, |loaded| {
+            token::run(&loaded.config, name.as_deref(), header)
+        }),
+        Command::Doctor { form, names, path } => {
+            with_configuration(form, |loaded| doctor::run(loaded, &names, path.as_deref()))
         }
     }
 }
 
-fn with_source(place: &ConfigPlace, run: impl FnOnce(Source) -> ExitCode) -> ExitCode {
-    match Source::find(place.config.as_deref(), &Environment::of_process()) {
-        Ok(source) => run(source),
+fn with_source(form: ConfigFlags, run: impl FnOnce(&Source) -> ExitCode) -> ExitCode {
+    match form.source() {
+        Ok(source) => run(&source),
         Err(report) => refuse(&report),
     }
+}
+
+fn with_configuration(form: ConfigFlags, run: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    with_source(form, |source| {
+        match crate::config::Config::load(source, false, &Environment::of_process()) {
+            Ok(loaded) => run(&loaded),
+            Err(report) => refuse(&report),
+        }
+    })
 }
 
 /// Tells every mistake; the exit code is that of a wrong configuration.
@@ -104,10 +149,35 @@ fn refuse(report: &Report) -> ExitCode {
     ExitCode::from(EX_CONFIG)
 }
 
-impl From<ServeFlags> for FlagForm {
-    fn from(flags: ServeFlags) -> Self {
-        let ServeFlags {
+/// A mistake of the command line that only the configuration could tell.
+#[expect(
+    clippy::print_stderr,
+    reason = "the mistake is told where others of the command line are"
+)]
+fn misused(what: &str) -> ExitCode {
+    eprintln!("error: {what}");
+    ExitCode::from(EX_USAGE)
+}
+
+/// Whether clients send their calls of localhost to an egress proxy: unless they are told not to, they do.
+fn http_proxy_takes_localhost() -> bool {
+    let set = |name: &str| {
+        env::var(name)
+            .or_else(|_| env::var(name.to_ascii_uppercase()))
+            .ok()
+    };
+    let is_set = set("http_proxy").is_some_and(|proxy| !proxy.is_empty());
+    let exempt = set("no_proxy").unwrap_or_default();
+    let mut exempt = exempt.split(',');
+    is_set && !exempt.any(|name| matches!(name.trim(), "localhost" | "*"))
+}
+
+impl ConfigFlags {
+    fn source(self) -> Result<Source, Report> {
+        let Self {
+            config,
             upstream,
+            ibm_env,
             username,
             api_key_file,
             password_file,
@@ -115,19 +185,29 @@ impl From<ServeFlags> for FlagForm {
             ca,
             admin,
             plain_http,
-        } = flags;
-        Self {
-            upstream,
-            username,
-            api_key_file,
-            password_file,
-            listen,
-            ca,
-            admin,
-            plain_http,
+        } = self;
+        if upstream.is_none() && ibm_env.is_none() {
+            return Source::find(config.as_deref(), &Environment::of_process());
         }
+        Ok(Source::Flags(FlagForm {
+            upstream,
+            ibm_env,
+            username,
+            api_key_file,
+            password_file,
+            listen,
+            ca,
+            admin,
+            plain_http,
+        }))
     }
 }
 
+/// The flags that take the place of a file.
+const NO_FILE: &str = "no_file";
+
 /// `EX_CONFIG` of sysexits.h.
 const EX_CONFIG: u8 = 78;
+
+/// As for any other mistake of the command line.
+const EX_USAGE: u8 = 2;

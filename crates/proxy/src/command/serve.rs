@@ -1,8 +1,8 @@
 //! `serve`: requests are carried until SIGTERM or Ctrl-C.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use super::refuse;
+use super::{http_proxy_takes_localhost, refuse};
 use crate::{
     config::{Config, Environment, Loaded, Source},
     log,
@@ -14,16 +14,25 @@ use crate::{
 
 /// Serves what the configuration asks for; 0 after an orderly end.
 pub fn run(source: &Source) -> ExitCode {
-    let Loaded { config, warnings } = match Config::load(source, false, &Environment::of_process())
-    {
+    let loaded = match Config::load(source, false, &Environment::of_process()) {
         Ok(loaded) => loaded,
         Err(report) => return refuse(&report),
     };
+    let Loaded {
+        config,
+        warnings,
+        from,
+    } = loaded;
     log::start(&config.log);
+    tracing::info!(from, "configuration");
     for warning in &warnings {
         tracing::warn!(at = %warning.place, hint = %warning.hint, "{}", warning.what);
     }
-    tell_about_http_proxy();
+    if http_proxy_takes_localhost() {
+        tracing::warn!(
+            "http_proxy is set: clients reach this proxy only if NO_PROXY names localhost and 127.0.0.1"
+        );
+    }
     let (stop, stops) = shutdown::stop();
     let served = stop
         .on_signals()
@@ -34,26 +43,6 @@ pub fn run(source: &Source) -> ExitCode {
         Err(error) => {
             tracing::error!(%error, "cannot serve");
             ExitCode::FAILURE
-        }
-    }
-}
-
-/// A client behind an egress proxy sends its calls of localhost there too, unless it is told not to.
-fn tell_about_http_proxy() {
-    let set = |name: &str| {
-        env::var(name)
-            .or_else(|_| env::var(name.to_ascii_uppercase()))
-            .ok()
-    };
-    if set("http_proxy").is_some_and(|proxy| !proxy.is_empty()) {
-        let exempt = set("no_proxy").unwrap_or_default();
-        if !exempt
-            .split(',')
-            .any(|name| matches!(name.trim(), "localhost" | "*"))
-        {
-            tracing::warn!(
-                "http_proxy is set: clients reach this proxy only if NO_PROXY names localhost and 127.0.0.1"
-            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The configuration without a file: one platform, one user, one listener, from the flags of the command line.
+//! The configuration without a file: one platform, one user, one listener, from the flags of the command line. What
+//! `--ibm-env` names is read in `ibm`.
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use token_source::{
 
 use super::{
     Admin, Attachment, Config, Forwarded, ListenAddress, Listener, Place, Route, TokenEndpoints,
-    Upstream, Waiver, check, defaults,
+    Upstream, Waiver, check, defaults, ibm,
     reading::Wrong,
     report::{self, Mistake, Report, Severity},
     source::{Environment, Loaded, conclude},
@@ -27,6 +28,8 @@ use super::{
 pub struct FlagForm {
     /// `--upstream`: base URL of the platform.
     pub upstream: Option<String>,
+    /// `--ibm-env`: the service whose properties take the place of the flags for platform and user.
+    pub ibm_env: Option<String>,
     /// `--username`.
     pub username: Option<String>,
     /// `--api-key-file`.
@@ -58,16 +61,17 @@ pub(super) fn check(
     strict: bool,
     environment: &Environment,
 ) -> Result<Loaded, Report> {
-    let mut flags = Flags {
-        environment,
-        mistakes: Vec::new(),
-    };
+    if let Some(service) = &form.ibm_env {
+        return ibm::check(form, service, strict, environment);
+    }
+    let mut flags = Flags::new(environment);
     let address = flags.address(form.listen.as_deref());
     let admin = flags.admin(form.admin.as_deref());
     let origin = flags.origin(form);
     let username = flags.username(form.username.as_deref());
     let proof = flags.proof(form);
     let config = || {
+        let name = Arc::from(PLATFORM);
         let origin = origin?;
         let waiver = Waiver {
             kind: "plain_http",
@@ -88,9 +92,9 @@ pub(super) fn check(
             workers: defaults::workers(),
             listeners: vec![listener(address?)],
             admin: admin?,
-            upstreams: vec![upstream(origin)],
-            credentials: vec![credential(kind)],
-            routes: vec![route()],
+            upstreams: vec![upstream(&name, origin)],
+            routes: vec![route(&name, Some(kind.scheme()))],
+            credentials: vec![credential(&name, kind)],
             log: defaults::log(),
             state_dir: defaults::state_dir(environment),
             drain_delay: defaults::DRAIN_DELAY,
@@ -99,16 +103,29 @@ pub(super) fn check(
         })
     };
     let config = config();
-    conclude(config, flags.mistakes, strict)
+    conclude(
+        config,
+        flags.mistakes,
+        strict,
+        "the command line".to_owned(),
+    )
 }
 
-struct Flags<'a> {
+/// What the flags say, and what is wrong with them.
+pub(super) struct Flags<'a> {
     environment: &'a Environment,
-    mistakes: Vec<Mistake>,
+    pub(super) mistakes: Vec<Mistake>,
 }
 
-impl Flags<'_> {
-    fn address(&mut self, listen: Option<&str>) -> Option<ListenAddress> {
+impl<'a> Flags<'a> {
+    pub(super) fn new(environment: &'a Environment) -> Self {
+        Self {
+            environment,
+            mistakes: Vec::new(),
+        }
+    }
+
+    pub(super) fn address(&mut self, listen: Option<&str>) -> Option<ListenAddress> {
         let address = match listen.map(check::listen_address) {
             None => ListenAddress::Tcp(vec![defaults::LISTEN_ADDRESS]),
             Some(Ok(check::Written::Tcp(addresses))) => ListenAddress::Tcp(addresses),
@@ -130,7 +147,7 @@ impl Flags<'_> {
         self.wrong("--listen", wrong)
     }
 
-    fn admin(&mut self, admin: Option<&str>) -> Option<Admin> {
+    pub(super) fn admin(&mut self, admin: Option<&str>) -> Option<Admin> {
         let address = match admin.map(check::loopback_address) {
             None => defaults::ADMIN_ADDRESS,
             Some(Ok(address)) => address,
@@ -143,14 +160,18 @@ impl Flags<'_> {
         })
     }
 
-    fn origin(&mut self, form: &FlagForm) -> Option<Origin> {
-        let roots = match &form.ca {
+    pub(super) fn roots(&mut self, form: &FlagForm) -> Roots {
+        match &form.ca {
             Some(path) => Roots::Bundle(Location::File {
                 path: self.file("--ca", path),
                 field: None,
             }),
             None => Roots::System,
-        };
+        }
+    }
+
+    fn origin(&mut self, form: &FlagForm) -> Option<Origin> {
+        let roots = self.roots(form);
         let Some(url) = &form.upstream else {
             let hint = "--upstream https://cpd-instance.apps.example.com";
             return self.wrong("--upstream", Wrong::new("missing", hint));
@@ -229,7 +250,7 @@ impl Flags<'_> {
     }
 }
 
-fn listener(address: ListenAddress) -> Listener {
+pub(super) fn listener(address: ListenAddress) -> Listener {
     Listener {
         name: Arc::from("local"),
         address,
@@ -245,9 +266,9 @@ fn listener(address: ListenAddress) -> Listener {
     }
 }
 
-fn upstream(origin: Origin) -> Upstream {
+pub(super) fn upstream(name: &Arc<str>, origin: Origin) -> Upstream {
     Upstream {
-        name: Arc::from(PLATFORM),
+        name: Arc::clone(name),
         origin,
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
@@ -255,9 +276,9 @@ fn upstream(origin: Origin) -> Upstream {
     }
 }
 
-fn credential(kind: Kind) -> Settings {
+pub(super) fn credential(name: &Arc<str>, kind: Kind) -> Settings {
     Settings {
-        name: Arc::from(PLATFORM),
+        name: Arc::clone(name),
         kind,
         lifetime: None,
         wait_for_token: None,
@@ -265,20 +286,22 @@ fn credential(kind: Kind) -> Settings {
     }
 }
 
-/// Everything passes but the token endpoints: on one's own machine any path of the platform should work.
-fn route() -> Route {
+/// Everything passes but the token endpoints: on one's own machine any path of the platform should work. `scheme` is
+/// that of the credential, if there is one.
+pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
+    let attachment = |scheme: &str| Attachment {
+        credential: 0,
+        place: Place::Header {
+            name: AUTHORIZATION,
+            scheme: scheme.to_owned(),
+        },
+    };
     Route {
-        name: Arc::from(PLATFORM),
+        name: Arc::clone(name),
         prefix: Vec::new(),
         host: None,
         upstream: 0,
-        attach: vec![Attachment {
-            credential: 0,
-            place: Place::Header {
-                name: AUTHORIZATION,
-                scheme: "Bearer".to_owned(),
-            },
-        }],
+        attach: scheme.map(attachment).into_iter().collect(),
         strip_prefix: false,
         allow: None,
         deny: Vec::new(),

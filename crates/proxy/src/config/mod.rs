@@ -4,6 +4,7 @@
 mod check;
 mod defaults;
 mod flags;
+mod ibm;
 mod preset;
 mod reading;
 pub mod report;

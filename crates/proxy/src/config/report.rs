@@ -40,6 +40,8 @@ pub enum Place {
     Nowhere,
     /// A flag of the command line.
     Flag(&'static str),
+    /// An environment variable, by its name.
+    Variable(String),
     /// A file as a whole.
     File(String),
     /// A spot of a file.
@@ -69,6 +71,7 @@ impl fmt::Display for Place {
         match self {
             Self::Nowhere => f.write_str("the configuration"),
             Self::Flag(flag) => f.write_str(flag),
+            Self::Variable(name) => write!(f, "${name}"),
             Self::File(file) => f.write_str(file),
             Self::Spot(spot) => write!(f, "{}:{}:{}", spot.file, spot.line, spot.column),
         }
@@ -90,13 +93,14 @@ impl fmt::Display for Mistake {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = match self.place {
+        let title = match &self.place {
             Place::Flag(flag) => format!("{flag}: {}", self.what),
+            Place::Variable(name) => format!("${name}: {}", self.what),
             Place::Nowhere | Place::File(_) | Place::Spot(_) => self.what.clone(),
         };
         let group = Group::with_title(level.primary_title(title.as_str()));
         let group = match &self.place {
-            Place::Nowhere | Place::Flag(_) => group,
+            Place::Nowhere | Place::Flag(_) | Place::Variable(_) => group,
             Place::File(file) => group.element(Origin::path(file.as_str())),
             Place::Spot(spot) => group.element(
                 Snippet::source(spot.shown.as_str())

@@ -36,6 +36,8 @@ pub struct Loaded {
     pub config: Config,
     /// Files that are not there yet, routes that nobody can reach, and credentials that nobody attaches.
     pub warnings: Vec<Mistake>,
+    /// Where it came from, in words.
+    pub from: String,
 }
 
 /// What the process was started in: environment variables and the working directory.
@@ -72,6 +74,17 @@ impl Environment {
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(std::ffi::OsStr::new(name))?;
         (!value.is_empty()).then(|| PathBuf::from(value))
+    }
+
+    /// A variable that is set, as text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.variables.get(std::ffi::OsStr::new(name))?.to_str()
+    }
+
+    /// Every variable that is text.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let texts = self.variables.iter();
+        texts.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
     }
 
     /// Whether a variable is set.
@@ -183,6 +196,7 @@ impl Config {
             config.map(|config| Self { waivers, ..config }),
             mistakes,
             strict,
+            name.to_owned(),
         )
     }
 }
@@ -192,6 +206,7 @@ pub(super) fn conclude(
     config: Option<Config>,
     mut mistakes: Vec<Mistake>,
     strict: bool,
+    from: String,
 ) -> Result<Loaded, Report> {
     if strict {
         mistakes
@@ -205,9 +220,16 @@ pub(super) fn conclude(
         Some(config) if is_right => Ok(Loaded {
             config,
             warnings: mistakes,
+            from,
         }),
         _ => Err(Report { mistakes }),
     }
+}
+
+/// The text of a file, which mistakes call `name`.
+pub(super) fn read_file(path: &Path, name: &str) -> Result<String, Report> {
+    let file = File::open(path).map_err(|error| unreadable(name, &error))?;
+    read(file, name)
 }
 
 fn read(source: impl Read, name: &str) -> Result<String, Report> {
@@ -252,7 +274,7 @@ fn no_configuration(places: &[PathBuf]) -> Report {
     for place in places {
         hint.push_str(&format!(", {}", place.display()));
     }
-    hint.push_str("; without a file: serve --upstream URL --username USER --api-key-file FILE");
+    hint.push_str("; without a file: serve --upstream URL --username USER --api-key-file FILE, or serve --ibm-env NAME");
     alone(Place::Nowhere, "there is no configuration", hint)
 }
 
@@ -269,7 +291,8 @@ fn unreadable(name: &str, error: &io::Error) -> Report {
     )
 }
 
-fn alone(place: Place, what: &str, hint: String) -> Report {
+/// A report of one mistake.
+pub(super) fn alone(place: Place, what: &str, hint: String) -> Report {
     Report {
         mistakes: vec![Mistake {
             severity: Severity::Error,

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use smallvec::SmallVec;
 use token_source::{Feed, Generation, Token, clock};
 use tokio::time::Instant;
@@ -42,9 +42,54 @@ pub struct Built {
     needles: SmallVec<[Finder<'static>; 2]>,
 }
 
-enum Form {
+/// A value as it stands on a request.
+pub enum Form {
+    /// A header.
     Header(HeaderName, HeaderValue),
+    /// A pair of the query, percent-encoded.
     Query(String),
+}
+
+impl Form {
+    /// The form of a value that goes to this place; a value is visible ASCII.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the credential is put into the form in which it is attached"
+    )]
+    pub fn new(value: &SecretString, place: &Place) -> Self {
+        let value = value.expose_secret();
+        match place {
+            Place::Header { name, scheme } => {
+                let text = if scheme.is_empty() {
+                    value.to_owned()
+                } else {
+                    format!("{scheme} {value}")
+                };
+                let mut header = HeaderValue::from_str(&text).expect("a token is visible ASCII");
+                header.set_sensitive(true);
+                Self::Header(name.clone(), header)
+            }
+            Place::Query { name } => Self::Query(format!(
+                "{}={}",
+                utf8_percent_encode(name, QUERY_VALUE),
+                utf8_percent_encode(value, QUERY_VALUE)
+            )),
+        }
+    }
+
+    /// Puts it on a request that no longer has anything in its place.
+    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) {
+        match self {
+            Self::Header(name, value) => drop(headers.insert(name, value.clone())),
+            Self::Query(pair) => target.append_pair(pair),
+        }
+    }
+}
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Form")
+    }
 }
 
 impl Attacher {
@@ -125,7 +170,7 @@ impl Attacher {
 impl Built {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the credential is put into the form in which it is attached"
+        reason = "the value is looked for in answers"
     )]
     fn new(token: &Token, place: &Place) -> Self {
         let value = token.value.expose_secret();
@@ -138,36 +183,17 @@ impl Built {
                 needles.push(Finder::new(&encoded).into_owned());
             }
         }
-        let form = match place {
-            Place::Header { name, scheme } => {
-                let text = if scheme.is_empty() {
-                    value.to_owned()
-                } else {
-                    format!("{scheme} {value}")
-                };
-                let mut header = HeaderValue::from_str(&text).expect("a token is visible ASCII");
-                header.set_sensitive(true);
-                Form::Header(name.clone(), header)
-            }
-            Place::Query { name } => Form::Query(format!(
-                "{}={encoded}",
-                utf8_percent_encode(name, QUERY_VALUE)
-            )),
-        };
         Self {
             generation: token.generation,
             expires: token.expires,
-            form,
+            form: Form::new(&token.value, place),
             needles,
         }
     }
 
     /// Puts it on a request that has nothing else in its place.
     pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) {
-        match &self.form {
-            Form::Header(name, value) => drop(headers.insert(name, value.clone())),
-            Form::Query(pair) => target.append_pair(pair),
-        }
+        self.form.put_on(headers, target);
     }
 
     /// Overwrites the value with `*` wherever it stands in a header of an answer; says whether it stood there.

@@ -1,6 +1,7 @@
 //! Where a server is, and a connection to it: TCP, and TLS where the scheme asks for it.
 
 mod connection;
+mod inspect;
 mod origin;
 mod settings;
 
@@ -15,6 +16,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 pub use connection::Connection;
+pub use inspect::{Inspection, TlsInspection, inspect};
 pub use origin::{Origin, OriginError};
 
 use crate::tls::TrustError;

@@ -152,6 +152,30 @@ impl Kind {
         }
     }
 
+    /// The servers that it is obtained from, in the order in which they are asked; none where nothing is exchanged.
+    pub fn servers(&self) -> Vec<&Origin> {
+        match self {
+            Self::Cp4d { origin, .. } | Self::Cp4dLdap { origin, .. } => vec![origin],
+            Self::Cp4dIam {
+                platform, identity, ..
+            } => vec![identity, platform],
+            Self::Iam(Iam { origin, .. })
+            | Self::IamAssume(IamAssume {
+                login: Iam { origin, .. },
+                ..
+            })
+            | Self::Container(Container { origin, .. })
+            | Self::Vpc(Vpc { origin, .. })
+            | Self::Mcsp(Mcsp { origin, .. })
+            | Self::McspV2(McspV2 { origin, .. }) => vec![origin],
+            Self::Steps(steps) => steps.steps.iter().map(|step| &step.origin).collect(),
+            Self::ZenApiKey { .. }
+            | Self::Basic { .. }
+            | Self::Token { .. }
+            | Self::ServiceAccount { .. } => Vec::new(),
+        }
+    }
+
     /// Every place that a value of this kind is read from, each under its key in the configuration.
     pub fn places(&self) -> Vec<Place<'_>> {
         match self {

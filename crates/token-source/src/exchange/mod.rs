@@ -15,6 +15,7 @@ mod login;
 mod mcsp;
 mod mcsp_v2;
 mod record;
+mod refusal;
 mod request;
 mod steps;
 mod token;
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 
 pub use error::ExchangeError;
 pub(crate) use error::Verdict;
-pub use record::Record;
+pub use record::{Record, Step};
 
 use crate::{
     connect::Connector,

@@ -2,6 +2,7 @@
 
 mod command;
 mod file;
+mod properties;
 
 use std::{
     env,
@@ -12,6 +13,8 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use tokio::time;
+
+pub use properties::{Property, properties};
 
 /// A place that a secret is read from; the configuration holds places, never secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +36,20 @@ pub enum Location {
     Systemd(String),
     /// The content of the first of these files that can be read; paths that a platform fixed.
     FirstOf(&'static [&'static str]),
+    /// A property of a file of `NAME=VALUE` lines, such as IBM's `ibm-credentials.env`.
+    Property {
+        /// The file.
+        path: PathBuf,
+        /// The name before the `=`.
+        name: String,
+    },
+    /// A string in the JSON that an environment variable holds, such as Cloud Foundry's `VCAP_SERVICES`.
+    EnvField {
+        /// The variable.
+        variable: String,
+        /// Where the string is, as a JSON pointer (RFC 6901).
+        pointer: String,
+    },
 }
 
 /// Why a secret could not be had; says nothing of its content.
@@ -87,6 +104,18 @@ impl Location {
             Self::File {
                 field: Some(field), ..
             } => string_field(trimmed(text), field),
+            Self::Property { name, .. } => {
+                let last = properties(text)
+                    .filter(|property| property.name == name)
+                    .last();
+                non_empty(last.ok_or(SecretError::Missing)?.value)
+            }
+            Self::EnvField { pointer, .. } => {
+                let json: serde_json::Value =
+                    serde_json::from_str(text).map_err(|_| SecretError::NotJson)?;
+                let value = json.pointer(pointer).ok_or(SecretError::Missing)?;
+                non_empty(trimmed(value.as_str().ok_or(SecretError::NotJson)?))
+            }
             _ => non_empty(trimmed(text)),
         }
     }
@@ -101,7 +130,14 @@ impl Location {
                 let field = field.as_ref().map_or("", |_| ", a field of it");
                 format!("file {path}{field}")
             }
+            Self::Property { path, .. } => {
+                format!(
+                    "file {}, a property of it",
+                    file::known_part(path.clone()).await
+                )
+            }
             Self::Env(_) => "environment variable".to_owned(),
+            Self::EnvField { .. } => "environment variable, a field of it".to_owned(),
             Self::Command(_) => "command".to_owned(),
             Self::Systemd(_) => "systemd credential".to_owned(),
             Self::FirstOf(paths) => format!("file {}", paths.join(" or ")),
@@ -112,18 +148,18 @@ impl Location {
     pub(crate) fn is_watched(&self) -> bool {
         matches!(
             self,
-            Self::File { .. } | Self::Systemd(_) | Self::FirstOf(_)
+            Self::File { .. } | Self::Property { .. } | Self::Systemd(_) | Self::FirstOf(_)
         )
     }
 
     async fn content(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         match self {
-            Self::File { path, .. } => file::read(path.clone()).await,
+            Self::File { path, .. } | Self::Property { path, .. } => file::read(path.clone()).await,
             Self::Systemd(name) => {
                 let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretError::Missing)?;
                 file::read(Path::new(&directory).join(name)).await
             }
-            Self::Env(name) => {
+            Self::Env(name) | Self::EnvField { variable: name, .. } => {
                 let value = env::var_os(name).ok_or(SecretError::Missing)?;
                 Ok(Zeroizing::new(value.into_encoded_bytes()))
             }
@@ -322,6 +358,32 @@ mod tests {
             read(&Location::Systemd("token".into())).await,
             Err(SecretError::Missing)
         );
+    }
+
+    #[tokio::test]
+    async fn properties_of_a_file_are_read() {
+        let (file, _) = file(
+            b"# IBM\nWATSONX_APIKEY=old\nWATSONX_APIKEY= k=y \nEMPTY=\n",
+            None,
+        );
+        let property = |name: &str| Location::Property {
+            path: file.path().into(),
+            name: name.into(),
+        };
+        assert_eq!(
+            read(&property("WATSONX_APIKEY")).await.as_deref(),
+            Ok("k=y")
+        );
+        assert_eq!(read(&property("EMPTY")).await, Err(SecretError::Empty));
+        assert_eq!(read(&property("WATSONX")).await, Err(SecretError::Missing));
+        assert!(property("WATSONX_APIKEY").is_watched());
+        let described = property("WATSONX_APIKEY").describe().await;
+        assert!(described.ends_with(", a property of it"), "{described}");
+        let no_json = Location::EnvField {
+            variable: "CARGO_PKG_NAME".into(),
+            pointer: "/a/0".into(),
+        };
+        assert_eq!(read(&no_json).await, Err(SecretError::NotJson));
     }
 
     #[test]

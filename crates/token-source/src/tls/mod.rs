@@ -1,11 +1,13 @@
 //! How a TLS server is trusted, and who we are to it.
 
+mod presented;
 mod verifier;
 
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
+    client::danger::ServerCertVerifier,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
@@ -14,6 +16,9 @@ use tokio::{sync::OnceCell, task};
 
 use crate::secret::{Location, SecretError};
 use verifier::{Chain, Verifier};
+
+pub(crate) use presented::Witness;
+pub use presented::{Certificate, Distrust, Presented};
 
 /// How a server's certificate is judged, and the certificate that we show if asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,11 +83,33 @@ impl Trust {
     /// [`TrustError`]; a later call may succeed, because everything is read anew.
     pub async fn client_config(&self, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TrustError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
+        let verifier = Arc::new(self.verifier(provider.clone()).await?);
+        self.config_with(verifier, provider, alpn).await
+    }
+
+    /// The same settings, with a witness who remembers what the server presents.
+    pub(crate) async fn witnessed_config(
+        &self,
+    ) -> Result<(Arc<ClientConfig>, Arc<Witness>), TrustError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let witness = Arc::new(Witness::new(self.verifier(provider.clone()).await?));
+        let config = self
+            .config_with(witness.clone(), provider, &[b"http/1.1"])
+            .await?;
+        Ok((config, witness))
+    }
+
+    async fn config_with(
+        &self,
+        verifier: Arc<dyn ServerCertVerifier>,
+        provider: Arc<CryptoProvider>,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, TrustError> {
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(self.verifier(provider).await?));
+            .with_custom_certificate_verifier(verifier);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {

@@ -158,7 +158,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-fn key_digest(leaf: &CertificateDer<'_>) -> Result<[u8; 32], Error> {
+/// SHA-256 of its public key (SubjectPublicKeyInfo).
+pub(super) fn key_digest(leaf: &CertificateDer<'_>) -> Result<[u8; 32], Error> {
     let digest =
         aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parse(leaf)?.public_key().raw);
     Ok(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))

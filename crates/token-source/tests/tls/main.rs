@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
 mod files;
+mod inspected;
 mod made;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ mod accepted;
 mod cloud;
 mod documents;
 mod golden;
+mod ibm;
 mod rules;
 mod secrets;
 mod sources;

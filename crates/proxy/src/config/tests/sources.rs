@@ -40,7 +40,7 @@ fn no_file_anywhere_lists_the_places() {
     expect![[r#"
         error: there is no configuration
          |
-         = help: looked for --config, $WATSONX_AUTH_PROXY_CONFIG, /no/such/home/.config/watsonx-auth-proxy/proxy.toml, /etc/watsonx-auth-proxy/proxy.toml; without a file: serve --upstream URL --username USER --api-key-file FILE
+         = help: looked for --config, $WATSONX_AUTH_PROXY_CONFIG, /no/such/home/.config/watsonx-auth-proxy/proxy.toml, /etc/watsonx-auth-proxy/proxy.toml; without a file: serve --upstream URL --username USER --api-key-file FILE, or serve --ibm-env NAME
 
         1 mistake"#]].assert_eq(&report.to_string());
 }

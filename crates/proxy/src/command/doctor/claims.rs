@@ -1,0 +1,119 @@
+//! What a token says of itself, as far as it is known to be harmless.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use serde_json::{Map, Value};
+
+/// The claims of a JWT, unverified.
+pub(super) struct Claims(Map<String, Value>);
+
+impl Claims {
+    /// `None` where the token is no JWT.
+    pub(super) fn read(token: &SecretString) -> Option<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "its harmless claims are shown to who holds the secret"
+        )]
+        let token = token.expose_secret();
+        let mut parts = token.split('.');
+        let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let payload = Zeroizing::new(BASE64URL.decode(payload).ok()?);
+        match serde_json::from_slice(&payload).ok()? {
+            Value::Object(claims) if parts.next().is_none() => Some(Self(claims)),
+            _ => None,
+        }
+    }
+
+    /// The known ones, in one line.
+    pub(super) fn line(&self) -> String {
+        let known = KNOWN.iter().filter_map(|name| {
+            let text = match self.0.get(*name)? {
+                Value::String(text) => text.clone(),
+                Value::Number(number) if TIMES.contains(name) => time(number.as_f64()?)?,
+                Value::Number(number) => number.to_string(),
+                Value::Array(list) => {
+                    let texts: Vec<_> = list.iter().filter_map(Value::as_str).collect();
+                    texts.join(" ")
+                }
+                _ => return None,
+            };
+            let shown: String = text
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(LONGEST)
+                .collect();
+            Some(format!("{name} {shown}"))
+        });
+        known.collect::<Vec<_>>().join(", ")
+    }
+
+    /// By how many seconds it was issued in our future, if it was.
+    pub(super) fn seconds_ahead(&self, now: SystemTime) -> Option<i64> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let ahead = self.0.get("iat")?.as_i64()? - i64::try_from(now).ok()?;
+        (ahead > 0).then_some(ahead)
+    }
+}
+
+fn time(seconds: f64) -> Option<String> {
+    let since = Duration::try_from_secs_f64(seconds).ok()?;
+    let is_sane = since < Duration::from_secs(253_402_300_799);
+    is_sane.then(|| humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string())
+}
+
+/// Who, from whom, for whom, and when; nothing that could be used elsewhere.
+const KNOWN: [&str; 8] = [
+    "username",
+    "sub",
+    "uid",
+    "iss",
+    "aud",
+    "account_id",
+    "iat",
+    "exp",
+];
+const TIMES: [&str; 2] = ["iat", "exp"];
+const LONGEST: usize = 80;
+
+/// JWTs have no padding; some issuers write it.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(payload: &str) -> Option<Claims> {
+        Claims::read(&format!("e30.{}.s", BASE64URL.encode(payload)).into())
+    }
+
+    #[test]
+    fn only_known_claims_are_shown() {
+        let read = claims(
+            r#"{"sub":"svc\u001b[1m","aud":["a","b"],"iat":1000,"exp":1e300,"secret":"s","permissions":["p"],"uid":{"x":1}}"#,
+        );
+        let line = read.unwrap().line();
+        assert_eq!(line, "sub svc[1m, aud a b, iat 1970-01-01T00:16:40Z");
+        let long = claims(&format!(r#"{{"sub":"{}"}}"#, "x".repeat(1000)));
+        assert_eq!(long.unwrap().line().len(), 84);
+        for other in ["", "opaque", "a.b", "a.b.c", "a.b.c.d", "e30.W10.s"] {
+            assert!(Claims::read(&other.into()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_token_from_the_future_shows_a_wrong_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let ahead = |payload| claims(payload).unwrap().seconds_ahead(now);
+        assert_eq!(ahead(r#"{"iat":4600}"#), Some(3600));
+        assert_eq!(ahead(r#"{"iat":1000}"#), None);
+        assert_eq!(ahead(r#"{}"#), None);
+    }
+}

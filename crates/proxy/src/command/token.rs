@@ -1,0 +1,94 @@
+//! `token`: a fresh value of one credential on standard output, and nothing else there.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use token_source::{
+    Settings,
+    connect::with_causes,
+    exchange::{self, ExchangeError, Record},
+};
+
+use super::misused;
+use crate::config::Config;
+
+/// Makes one exchange for the credential `name`, or for the only one, and prints what it yields.
+#[expect(
+    clippy::print_stderr,
+    reason = "what a script must not take for the value"
+)]
+pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
+    let settings = match choose(&config.credentials, name) {
+        Ok(settings) => settings,
+        Err(what) => return misused(&what),
+    };
+    let value = match obtain(settings) {
+        Ok(value) => value,
+        Err(why) => {
+            eprintln!("error: credential {}: {why}", settings.name);
+            return ExitCode::FAILURE;
+        }
+    };
+    let scheme = settings.kind.scheme();
+    match print(&value, as_header.then_some(scheme)) {
+        Ok(()) => {}
+        Err(error) => {
+            eprintln!("error: standard output: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    if io::stdout().is_terminal() {
+        eprintln!("this is a secret: whoever reads it can act with it until it ends");
+    }
+    ExitCode::SUCCESS
+}
+
+fn choose<'a>(credentials: &'a [Settings], name: Option<&str>) -> Result<&'a Settings, String> {
+    let names = || {
+        let names: Vec<_> = credentials.iter().map(|one| &*one.name).collect();
+        names.join(", ")
+    };
+    match (credentials, name) {
+        ([], _) => Err("the configuration has no credential".to_owned()),
+        (_, Some(name)) => {
+            let named = credentials.iter().find(|one| *one.name == *name);
+            // Not repeated: whoever took the argument for a place to put a secret must not find it in a log.
+            named.ok_or_else(|| format!("no credential has this name; there are: {}", names()))
+        }
+        ([only], None) => Ok(only),
+        _ => Err(format!("name one of the credentials: {}", names())),
+    }
+}
+
+/// One attempt, and why there is nothing if there is nothing.
+fn obtain(settings: &Settings) -> Result<SecretString, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let exchange = exchange::from_settings(settings);
+    let outcome = runtime.block_on(exchange.exchange(&Record::default()));
+    // A look-up or a file that hangs must not hold up the end.
+    runtime.shutdown_background();
+    let told = |error: ExchangeError| format!("{}: {}", error.told(), with_causes(&error));
+    outcome.map(|grant| grant.value).map_err(told)
+}
+
+fn print(value: &SecretString, scheme: Option<&str>) -> io::Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the operator asks for it on standard output"
+    )]
+    let value = value.expose_secret();
+    let line = match scheme {
+        Some(scheme) => format!("Authorization: {scheme} {value}\n"),
+        None => format!("{value}\n"),
+    };
+    let line = Zeroizing::new(line);
+    let mut output = io::stdout().lock();
+    output.write_all(line.as_bytes())?;
+    output.flush()
+}
