@@ -6,7 +6,7 @@
 //! sources of IBM's clients; where those are silent, the stricter answer was chosen.
 //!
 //! The handle is also the test control: outages, garbage, revocation, lifetimes, and a record of every request
-//! that arrived. Everything under the path `/simulator/` is a test aid and exists on no real platform.
+//! that arrived. [`Cluster`] is the Kubernetes API that holds Secrets. Everything under the path `/simulator/` is a test aid and exists on no real platform.
 //!
 //! ```
 //! let simulator = simulator::Simulator::start(simulator::Options::default())?;
@@ -17,6 +17,7 @@
 mod aids;
 mod answer;
 mod certificates;
+pub mod cluster;
 mod control;
 mod jwt;
 mod license;
@@ -27,6 +28,7 @@ mod server;
 mod state;
 mod target;
 
+pub use cluster::Cluster;
 pub use options::Options;
 pub use record::{RecordedRequest, Service};
 pub use server::Simulator;
