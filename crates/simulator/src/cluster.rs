@@ -67,6 +67,8 @@ struct Secret {
     ended: Option<(u64, WatchEnd)>,
     /// Each watch ends at once.
     ends_at_once: bool,
+    /// Values are answered as they are, which is not base64.
+    spoilt: bool,
 }
 
 impl Cluster {
@@ -154,6 +156,11 @@ impl Cluster {
     /// Ends each watch of a Secret, in order, as soon as it has begun.
     pub fn end_watches_at_once(&self, namespace: &str, name: &str, at_once: bool) {
         self.change(namespace, name, |secret, _| secret.ends_at_once = at_once);
+    }
+
+    /// Answers with the values of a Secret as they are, which no client can read.
+    pub fn spoil(&self, namespace: &str, name: &str, spoilt: bool) {
+        self.change(namespace, name, |secret, _| secret.spoilt = spoilt);
     }
 
     /// What was asked about a Secret so far.
@@ -247,8 +254,15 @@ fn answer(shared: &Shared, stream: &TcpStream, target: &str, token: &str) -> io:
         drop(state);
         return send_status(stream, status);
     }
-    let found = secret.data.as_ref();
-    let found = found.map(|data| object(&request.namespace, &request.name, data, version));
+    let data = secret.data.clone().map(|mut data| {
+        if secret.spoilt {
+            data.values_mut().for_each(spoil);
+        }
+        data
+    });
+    let found = data
+        .as_ref()
+        .map(|data| object(&request.namespace, &request.name, data, version));
     drop(state);
     match (request.verb, found) {
         (Verb::Get, Some(object)) => send(stream, 200, &object),
@@ -379,6 +393,11 @@ fn object(namespace: &str, name: &str, data: &BTreeMap<String, String>, version:
         "data": data,
         "type": "Opaque",
     })
+}
+
+fn spoil(value: &mut String) {
+    let bytes = BASE64_STANDARD.decode(&*value).unwrap_or_default();
+    *value = String::from_utf8_lossy(&bytes).into_owned();
 }
 
 fn status(code: u16) -> Value {

@@ -17,7 +17,7 @@ use crate::{
     expiry,
     feed::{Cell, Feed},
     schedule,
-    secret::{Fingerprints, Location},
+    secret::{Changes, Fingerprints, Location},
 };
 
 /// Keeps one credential fresh, as long as it [`run`](Keeper::run)s. Only one exchange is under way at any time,
@@ -97,9 +97,10 @@ impl Keeper {
     /// Obtains the credential now and keeps it fresh for ever; dropping the future ends it, and whatever is under
     /// way with it.
     pub async fn run(mut self) -> ! {
+        let mut changes = Changes::of(self.watched.iter().map(|(_, place)| place));
         loop {
             let next_attempt = self.attempt().await;
-            self.rest(next_attempt).await;
+            self.rest(next_attempt, &mut changes).await;
         }
     }
 
@@ -148,7 +149,7 @@ impl Keeper {
     }
 
     /// Waits until the next attempt is due, by time, by a look that shows something else, or by rejection.
-    async fn rest(&mut self, next_attempt: Instant) {
+    async fn rest(&mut self, next_attempt: Instant, changes: &mut Changes) {
         self.cell
             .progress
             .send_modify(|progress| progress.next_attempt = next_attempt);
@@ -157,6 +158,7 @@ impl Keeper {
             select! {
                 () = time::sleep_until(next_attempt) => break,
                 () = self.cell.rejection.notified() => if self.heeds_rejection() { break },
+                () = changes.next() => if self.look().await.ok() != self.seen { break },
                 () = time::sleep_until(next_look), if !self.watched.is_empty() => {
                     if self.look().await.ok() != self.seen { break }
                     next_look = Instant::now() + self.poll;
