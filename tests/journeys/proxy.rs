@@ -163,8 +163,19 @@ value = {{ file = "license-token" }}
 
 impl Proxy {
     pub(crate) fn start(arguments: &[&str], folder: &Path, secrets: Vec<String>) -> Self {
+        Self::start_in(arguments, folder, secrets, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(
+        arguments: &[&str],
+        folder: &Path,
+        secrets: Vec<String>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = command(arguments, folder)
             .env("RUST_LOG", "trace")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -310,6 +321,8 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
     command.args(arguments).current_dir(folder);
     for name in [
         "RUST_LOG",
+        "KUBECONFIG",
+        "KUBERNETES_SERVICE_HOST",
         "WATSONX_AUTH_PROXY_CONFIG",
         "HTTP_PROXY",
         "http_proxy",

@@ -6,6 +6,7 @@
 mod address;
 mod attach;
 mod credential;
+mod form;
 mod header;
 mod home;
 mod listener;

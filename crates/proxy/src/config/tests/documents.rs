@@ -50,7 +50,7 @@ fn the_reference_lists_the_keys_of_every_table() {
         tables += 1;
         assert_eq!(documented, known_keys(&probe), "{heading}");
     }
-    assert_eq!(tables, 18);
+    assert_eq!(tables, 19);
 }
 
 #[test]
@@ -99,6 +99,9 @@ fn probe(heading: &str) -> Option<String> {
     Some(match heading {
         "Top level" => "zzzzzzzzzzzz = 1".to_owned(),
         "Keys of a place" => "[credential.x.token]\nvalue = { zzzzzzzzzzzz = 1 }".to_owned(),
+        "Keys of a Kubernetes Secret" => {
+            "[credential.x.token]\nvalue = { kubernetes_secret = { zzzzzzzzzzzz = 1 } }".to_owned()
+        }
         "Entries of attach" => "[route.x]\nattach = [{ zzzzzzzzzzzz = 1 }]".to_owned(),
         "[credential.NAME]" => "[credential.x.zzzzzzzzzzzz]".to_owned(),
         table => format!("{}\nzzzzzzzzzzzz = 1", table.replace("NAME", "x")),
