@@ -23,9 +23,15 @@ const TOKENS: [&str; 4] = [
     "canary-four-54",
 ];
 
+/// Where the proxy finds the cluster.
+fn lead_to(world: &World, cluster: SocketAddr) {
+    std::fs::create_dir_all(world.path(".kube")).unwrap();
+    world.write(".kube/config", &kubeconfig(cluster));
+}
+
 /// A proxy that takes the token of License Service from a Secret, and what License Service got of it last. That one
 /// takes every token: a rejection would make the proxy look by itself.
-fn start(world: &World, cluster: SocketAddr) -> (Proxy, Arc<Mutex<String>>) {
+fn start(world: &World) -> (Proxy, Arc<Mutex<String>>) {
     let got = Arc::new(Mutex::new(String::new()));
     let last = Arc::clone(&got);
     let license = scripted(move |stream, head| {
@@ -33,8 +39,6 @@ fn start(world: &World, cluster: SocketAddr) -> (Proxy, Arc<Mutex<String>>) {
         let _ =
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
-    std::fs::create_dir_all(world.path(".kube")).unwrap();
-    world.write(".kube/config", &kubeconfig(cluster));
     let proxy = world.start_with(&format!(
         r#"
 workers = 1
@@ -74,7 +78,8 @@ fn end(world: &World, proxy: Proxy) {
 fn a_changed_secret_is_sent_without_a_restart_and_a_deleted_one_is_kept() {
     let (world, cluster) = (World::new(), Cluster::start().unwrap());
     cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
-    let pair = start(&world, cluster.address());
+    lead_to(&world, cluster.address());
+    let pair = start(&world);
     let proxy = &pair.0;
     until_sent(&pair, TOKENS[0]);
     cluster.put(NAMESPACE, NAME, &[("token", TOKENS[1])]);
@@ -95,6 +100,36 @@ fn a_changed_secret_is_sent_without_a_restart_and_a_deleted_one_is_kept() {
 }
 
 #[test]
+fn a_cluster_may_become_known_later() {
+    let (world, cluster) = (World::new(), Cluster::start().unwrap());
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    let pair = start(&world);
+    eventually("the unknown cluster in the log", || {
+        let told = "is in a cluster that is not known";
+        pair.0.printed().contains(told).then_some(())
+    });
+    lead_to(&world, cluster.address());
+    until_sent(&pair, TOKENS[0]);
+    end(&world, pair.0);
+}
+
+#[test]
+fn a_right_may_be_granted_later() {
+    let (world, cluster) = (World::new(), Cluster::start().unwrap());
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    cluster.refuse(NAMESPACE, NAME, Some(403));
+    lead_to(&world, cluster.address());
+    let pair = start(&world);
+    eventually("the refusal in the log", || {
+        let told = "wants a right to get, list and watch it";
+        pair.0.printed().contains(told).then_some(())
+    });
+    cluster.refuse(NAMESPACE, NAME, None);
+    until_sent(&pair, TOKENS[0]);
+    end(&world, pair.0);
+}
+
+#[test]
 fn an_api_that_fails_costs_nothing_but_news() {
     let world = World::new();
     // An address where nobody listens yet.
@@ -102,7 +137,8 @@ fn an_api_that_fails_costs_nothing_but_news() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap()
     };
-    let pair = start(&world, address);
+    lead_to(&world, address);
+    let pair = start(&world);
     let proxy = &pair.0;
     eventually("the refused connection in the log", || {
         let printed = proxy.printed();
@@ -125,14 +161,8 @@ fn an_api_that_fails_costs_nothing_but_news() {
     cluster.end_watches(NAMESPACE, NAME, WatchEnd::Gone);
     let before = lists();
     eventually("another list", || (lists() > before).then_some(()));
-    cluster.refuse(NAMESPACE, NAME, Some(403));
-    eventually("the refusal in the log", || {
-        let wanted = "wants a right to get, list and watch it";
-        proxy.printed().contains(wanted).then_some(())
-    });
     until_sent(&pair, TOKENS[0]);
     cluster.spoil(NAMESPACE, NAME, false);
-    cluster.refuse(NAMESPACE, NAME, None);
     cluster.put(NAMESPACE, NAME, &[("token", TOKENS[3])]);
     until_sent(&pair, TOKENS[3]);
     assert!(

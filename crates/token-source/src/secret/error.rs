@@ -38,12 +38,12 @@ pub enum SecretError {
     #[error("may not be read: the Kubernetes API wants a right to get, list and watch it")]
     #[cfg(feature = "kube")]
     Forbidden,
-    /// The Kubernetes API does not answer in time, or not in its language: network, TLS, a proxy in between.
+    /// The Kubernetes API does not answer in time: network, TLS, or an exec plugin of the kubeconfig.
     #[error("is not told: the Kubernetes API is not reached")]
     #[cfg(feature = "kube")]
     ClusterUnreached,
-    /// The Kubernetes API answers with an error: 429, 5xx.
-    #[error("is not told: the Kubernetes API answers with an error")]
+    /// The Kubernetes API answers with an error (429, 5xx), or with something that is no Secret.
+    #[error("is not told: the Kubernetes API answers with an error, or with no Secret")]
     #[cfg(feature = "kube")]
     ClusterFailed,
     /// There is no keyring, or it is locked, or holds several secrets of that name.

@@ -112,6 +112,11 @@ impl Cluster {
     pub(super) async fn failure(&self, error: &Error) -> Failure {
         match error {
             Error::Api(status) => self.refusal(status).await,
+            Error::SerdeError(_) | Error::FromUtf8(_) => Failure {
+                cause: SecretError::ClusterFailed,
+                status: None,
+                retry_after: None,
+            },
             _ => self.silence().await,
         }
     }
@@ -136,7 +141,7 @@ impl Cluster {
         }
     }
 
-    /// The API did not answer, or with something else than HTTP or its own language.
+    /// The API did not answer.
     pub(super) async fn silence(&self) -> Failure {
         self.forget_client().await;
         Failure {

@@ -137,8 +137,8 @@ impl Follower {
             self.complaint = Some(*cause);
         }
         self.told.send_if_modified(|heard| {
-            let is_stale = matches!(heard, Some(Ok(_) | Err(SecretError::Missing)));
-            if is_stale || *heard == Some(Err(*cause)) {
+            let was_there = matches!(heard, Some(Ok(_) | Err(SecretError::Missing)));
+            if was_there || *heard == Some(Err(*cause)) {
                 return false;
             }
             *heard = Some(Err(*cause));
