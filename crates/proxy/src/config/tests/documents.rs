@@ -36,6 +36,9 @@ fn every_block_of_the_reference_loads() {
         .collect();
     assert!(blocks.len() >= 3);
     for block in blocks {
+        if cfg!(not(feature = "kube")) && block.contains("kubernetes_secret") {
+            continue;
+        }
         load(block).unwrap_or_else(|report| panic!("{block}\n{report}"));
     }
 }
