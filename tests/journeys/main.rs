@@ -26,6 +26,9 @@ mod ibm_env_is_understood;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod probes_tell_the_truth;
+mod secrets_come_from_their_places;
+#[cfg(feature = "kube")]
+mod secrets_of_the_cluster_are_followed;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;

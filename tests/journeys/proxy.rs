@@ -315,6 +315,8 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
     command.args(arguments).current_dir(folder);
     for name in [
         "RUST_LOG",
+        "KUBECONFIG",
+        "KUBERNETES_SERVICE_HOST",
         "WATSONX_AUTH_PROXY_CONFIG",
         "HTTP_PROXY",
         "http_proxy",

@@ -53,6 +53,10 @@ fn token_source_knows_nothing_of_proxying() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../token-source/src");
     for (file, text) in sources(&folder) {
         for root in ["watsonx_auth_proxy", "simulator"] {
+            // Tests may use the simulator; it is no dependency of the rest.
+            if root == "simulator" && file.ends_with("tests.rs") {
+                continue;
+            }
             assert_eq!(
                 paths(&text, root),
                 Vec::<Vec<&str>>::new(),

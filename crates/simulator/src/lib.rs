@@ -7,7 +7,7 @@
 //! sources of IBM's clients; where those are silent, the stricter answer was chosen.
 //!
 //! The handle is also the test control: outages, garbage, revocation, lifetimes, and a record of every request
-//! that arrived. Everything under the path `/simulator/` is a test aid and exists on no real platform.
+//! that arrived. [`Cluster`] is the Kubernetes API that holds Secrets. Everything under the path `/simulator/` is a test aid and exists on no real platform.
 //!
 //! ```
 //! let simulator = simulator::Simulator::start(simulator::Options::default())?;
@@ -19,6 +19,7 @@ mod aids;
 mod answer;
 mod carried;
 mod certificates;
+pub mod cluster;
 mod control;
 mod jwt;
 mod license;
@@ -31,6 +32,7 @@ mod state;
 mod target;
 mod tokens;
 
+pub use cluster::Cluster;
 pub use options::{Options, TrustedProfile};
 pub use record::{RecordedRequest, Service, TokensSeen};
 pub use server::Simulator;

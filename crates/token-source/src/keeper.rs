@@ -16,7 +16,7 @@ use crate::{
     credential::{Kind, Settings},
     exchange::{self, Exchange, ExchangeError, Record},
     feed::{Cell, Feed},
-    secret::{Fingerprints, Location},
+    secret::{Changes, Fingerprints, Location},
 };
 
 /// Keeps one credential fresh, as long as it [`run`](Keeper::run)s. Only one exchange is under way at any time,
@@ -103,10 +103,11 @@ impl Keeper {
     /// Obtains the credential now and keeps it fresh for ever; dropping the future ends it, and whatever is under
     /// way with it.
     pub async fn run(mut self) -> ! {
+        let mut changes = Changes::of(self.watched.iter().map(|(_, place)| place));
         loop {
             let next_attempt = self.attempt().await;
             self.conclude_rejection();
-            self.rest(next_attempt).await;
+            self.rest(next_attempt, &mut changes).await;
         }
     }
 
@@ -160,13 +161,14 @@ impl Keeper {
     }
 
     /// Waits until the next attempt is due, by time, by a look that shows something else, or by rejection.
-    async fn rest(&mut self, next_attempt: Instant) {
+    async fn rest(&mut self, next_attempt: Instant, changes: &mut Changes) {
         self.tell_next_attempt(next_attempt);
         let mut next_look = Instant::now() + self.poll;
         loop {
             select! {
                 () = time::sleep_until(next_attempt) => break,
                 () = self.cell.news.notified() => if self.hears_news() { break },
+                () = changes.next() => if self.look().await.ok() != self.seen { break },
                 () = time::sleep_until(next_look), if !self.watched.is_empty() => {
                     if self.look().await.ok() != self.seen { break }
                     next_look = Instant::now() + self.poll;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, PoisonError},
@@ -93,8 +93,16 @@ fn read_now(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for all from the start: a vector that grows leaves copies behind.
     let length = metadata.len().min(SIZE_LIMIT);
     let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
-    file.take(SIZE_LIMIT + 1).read_to_end(&mut content)?;
+    (&file).take(SIZE_LIMIT + 1).read_to_end(&mut content)?;
+    if is_written(&metadata, &file.metadata()?) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     Ok(content)
+}
+
+/// Somebody writes into the file instead of replacing it: what was read may be half of the one and half of the other.
+fn is_written(before: &Metadata, after: &Metadata) -> bool {
+    before.len() != after.len() || before.modified().ok() != after.modified().ok()
 }
 
 /// Does not wait for the writer of a pipe.
@@ -165,6 +173,20 @@ mod tests {
         }
         drop(hang);
         assert_eq!(in_turn(path(), |_| ()).await, Some(()));
+    }
+
+    #[test]
+    fn a_file_that_is_written_while_it_is_read_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one").unwrap();
+        let before = file.as_file().metadata().unwrap();
+        assert!(!is_written(&before, &file.as_file().metadata().unwrap()));
+        file.as_file().set_len(1).unwrap();
+        assert!(is_written(&before, &file.as_file().metadata().unwrap()));
+        std::fs::write(file.path(), "two").unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(1);
+        file.as_file().set_modified(later).unwrap();
+        assert!(is_written(&before, &file.as_file().metadata().unwrap()));
     }
 
     /// Whether it has not ended after everybody else had their turn.

@@ -1,7 +1,12 @@
 //! Where a secret is read, and reading it: bounded in size and time, and never told in an error.
 
 mod command;
+mod error;
 mod file;
+#[cfg(feature = "keyring")]
+mod keyring;
+#[cfg(feature = "kube")]
+mod kubernetes;
 mod properties;
 
 use std::{
@@ -12,7 +17,11 @@ use std::{
 };
 
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
-use tokio::time;
+use tokio::time::{self, Instant};
+
+pub use error::SecretError;
+#[cfg(feature = "kube")]
+pub use kubernetes::SecretName;
 
 pub use properties::{Property, properties};
 
@@ -50,44 +59,24 @@ pub enum Location {
         /// Where the string is, as a JSON pointer (RFC 6901).
         pointer: String,
     },
-}
-
-/// Why a secret could not be had; says nothing of its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum SecretError {
-    /// The file, field or variable does not exist.
-    #[error("does not exist")]
-    Missing,
-    /// It exists, but we may not read it, or reading failed.
-    #[error("cannot be read")]
-    Unreadable,
-    /// Nothing but white space is there.
-    #[error("is empty")]
-    Empty,
-    /// More than a secret can be: 1 MiB in a file, 64 KiB from a command.
-    #[error("is too large")]
-    TooLarge,
-    /// Not UTF-8 text.
-    #[error("is not UTF-8 text")]
-    NotText,
-    /// A field was asked for, but the file is not JSON or the field is no string.
-    #[error("is not JSON with a string at that field")]
-    NotJson,
-    /// The command could not be started.
-    #[error("cannot be started")]
-    NotStarted,
-    /// The command ended with a failure.
-    #[error("failed")]
-    CommandFailed,
-    /// It took longer than 10 s.
-    #[error("took longer than 10 s")]
-    Timeout,
-    /// It is to be sent as a token, but holds something other than visible ASCII, or is larger than 64 KiB.
-    #[error("holds spaces or other characters that a header cannot carry")]
-    NotAToken,
-    /// It is to be sent as a token, and says itself that its time is over.
-    #[error("is a token that has expired")]
-    Expired,
+    /// A Secret of the Kubernetes API, of whatever namespace. Watched while a keeper of it runs; else asked for at
+    /// each reading.
+    #[cfg(feature = "kube")]
+    KubernetesSecret {
+        /// Which Secret.
+        secret: SecretName,
+        /// Which of its values.
+        key: String,
+    },
+    /// The keyring of the user's session. It may ask a human to unlock it, so it is asked only when a value is
+    /// needed, not to look for changes.
+    #[cfg(feature = "keyring")]
+    Keyring {
+        /// What the secret is for.
+        service: String,
+        /// Whose it is.
+        user: String,
+    },
 }
 
 impl Location {
@@ -141,15 +130,25 @@ impl Location {
             Self::Command(_) => "command".to_owned(),
             Self::Systemd(_) => "systemd credential".to_owned(),
             Self::FirstOf(paths) => format!("file {}", paths.join(" or ")),
+            #[cfg(feature = "kube")]
+            Self::KubernetesSecret { secret, .. } => {
+                format!("Kubernetes Secret {}", kubernetes::known_name(secret))
+            }
+            #[cfg(feature = "keyring")]
+            Self::Keyring { .. } => "keyring".to_owned(),
         }
     }
 
     /// Whether it can change under a running process and costs nothing to look at.
     pub(crate) fn is_watched(&self) -> bool {
-        matches!(
-            self,
-            Self::File { .. } | Self::Property { .. } | Self::Systemd(_) | Self::FirstOf(_)
-        )
+        match self {
+            Self::File { .. } | Self::Property { .. } | Self::Systemd(_) | Self::FirstOf(_) => true,
+            #[cfg(feature = "kube")]
+            Self::KubernetesSecret { .. } => true,
+            #[cfg(feature = "keyring")]
+            Self::Keyring { .. } => false,
+            Self::Env(_) | Self::EnvField { .. } | Self::Command(_) => false,
+        }
     }
 
     async fn content(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
@@ -165,7 +164,48 @@ impl Location {
             }
             Self::Command(arguments) => command::run(arguments).await,
             Self::FirstOf(paths) => file::read_first(paths).await,
+            #[cfg(feature = "kube")]
+            Self::KubernetesSecret { secret, key } => kubernetes::read(secret, key).await,
+            #[cfg(feature = "keyring")]
+            Self::Keyring { service, user } => keyring::read(service.clone(), user.clone()).await,
         }
+    }
+}
+
+/// Tells of changes of those places that tell of them by themselves; the others are looked at.
+pub(crate) struct Changes {
+    #[cfg(feature = "kube")]
+    watches: Vec<kubernetes::Watched>,
+    /// Changes that come before are told then, all at once.
+    next: Instant,
+}
+
+impl Changes {
+    /// Watches the places, as long as this lives.
+    pub(crate) fn of<'a>(places: impl Iterator<Item = &'a Location>) -> Self {
+        #[cfg(not(feature = "kube"))]
+        drop(places);
+        Self {
+            #[cfg(feature = "kube")]
+            watches: places
+                .filter_map(|place| match place {
+                    Location::KubernetesSecret { secret, .. } => kubernetes::watch(secret),
+                    _ => None,
+                })
+                .collect(),
+            next: Instant::now(),
+        }
+    }
+
+    /// Waits for a change: the first is told at once, those that follow within a second are told together. It may
+    /// be given up and called again without a loss; with nothing to watch, it never ends.
+    pub(crate) async fn next(&mut self) {
+        time::sleep_until(self.next).await;
+        #[cfg(feature = "kube")]
+        kubernetes::any_change(&mut self.watches).await;
+        #[cfg(not(feature = "kube"))]
+        std::future::pending::<()>().await;
+        self.next = Instant::now() + SETTLING;
     }
 }
 
@@ -215,231 +255,8 @@ fn string_field(json: &str, field: &str) -> Result<SecretString, SecretError> {
 }
 
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// A thousand edits in a second are one change.
+const SETTLING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(content: &[u8], field: Option<&str>) -> (tempfile::NamedTempFile, Location) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
-        let place = Location::File {
-            path: file.path().into(),
-            field: field.map(str::to_owned),
-        };
-        (file, place)
-    }
-
-    async fn read(place: &Location) -> Result<String, SecretError> {
-        #[expect(clippy::disallowed_methods, reason = "a test's own secret")]
-        place
-            .read()
-            .await
-            .map(|secret| secret.expose_secret().to_owned())
-    }
-
-    fn command(arguments: &[&str]) -> Location {
-        Location::Command(
-            arguments
-                .iter()
-                .map(|&argument| argument.to_owned())
-                .collect(),
-        )
-    }
-
-    #[tokio::test]
-    async fn files_are_read_as_people_write_them() {
-        type Case = (
-            &'static [u8],
-            Option<&'static str>,
-            Result<&'static str, SecretError>,
-        );
-        let cases: [Case; 13] = [
-            (b"key", None, Ok("key")),
-            (b"key\n", None, Ok("key")),
-            (b"\xef\xbb\xbfkey\r\n", None, Ok("key")),
-            (b"two words \t\r\n", None, Ok("two words")),
-            (b"", None, Err(SecretError::Empty)),
-            (b" \n", None, Err(SecretError::Empty)),
-            (b"\xff\xfe", None, Err(SecretError::NotText)),
-            (br#"{"apikey":"key"}"#, Some("apikey"), Ok("key")),
-            (br#"{"a":{"b":"key\n"}}"#, Some("a.b"), Ok("key")),
-            (br#"{"a":{"b":7}}"#, Some("a.b"), Err(SecretError::NotJson)),
-            (br#"{"a":{"b":""}}"#, Some("a.b"), Err(SecretError::Empty)),
-            (br#"{"a":"key"}"#, Some("a.b"), Err(SecretError::Missing)),
-            (b"key", Some("a"), Err(SecretError::NotJson)),
-        ];
-        for (content, field, expected) in cases {
-            let (_file, place) = file(content, field);
-            assert_eq!(
-                read(&place).await.as_deref().map_err(|error| *error),
-                expected,
-                "{content:?} {field:?}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_not_a_secret_file_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = Location::File {
-            path: directory.path().join("no"),
-            field: None,
-        };
-        assert_eq!(read(&missing).await, Err(SecretError::Missing));
-        let folder = Location::File {
-            path: directory.path().into(),
-            field: None,
-        };
-        assert_eq!(read(&folder).await, Err(SecretError::Unreadable));
-        #[cfg(unix)]
-        {
-            let pipe = directory.path().join("pipe");
-            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-            let pipe = Location::File {
-                path: pipe,
-                field: None,
-            };
-            assert_eq!(read(&pipe).await, Err(SecretError::Unreadable));
-        }
-        let (_file, huge) = file(&vec![b'x'; (1 << 20) + 1], None);
-        assert_eq!(read(&huge).await, Err(SecretError::TooLarge));
-        let (_file, largest) = file(&vec![b'x'; 1 << 20], None);
-        assert!(read(&largest).await.is_ok());
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn commands_run_without_a_shell_and_without_input() {
-        assert_eq!(
-            read(&command(&["printf", "%s\n", "$HOME"]))
-                .await
-                .as_deref(),
-            Ok("$HOME")
-        );
-        assert_eq!(read(&command(&["cat"])).await, Err(SecretError::Empty));
-        assert_eq!(
-            read(&command(&["false"])).await,
-            Err(SecretError::CommandFailed)
-        );
-        assert_eq!(
-            read(&command(&["/no/such/program"])).await,
-            Err(SecretError::NotStarted)
-        );
-        assert_eq!(read(&command(&[])).await, Err(SecretError::NotStarted));
-        assert_eq!(
-            read(&command(&["cat", "/dev/zero"])).await,
-            Err(SecretError::TooLarge)
-        );
-    }
-
-    #[cfg(unix)]
-    #[tokio::test(start_paused = true)]
-    async fn a_command_that_hangs_is_given_up() {
-        assert_eq!(
-            read(&command(&["sleep", "600"])).await,
-            Err(SecretError::Timeout)
-        );
-    }
-
-    #[tokio::test]
-    async fn the_environment_is_read() {
-        assert_eq!(
-            read(&Location::Env("CARGO_PKG_NAME".into()))
-                .await
-                .as_deref(),
-            Ok("token-source")
-        );
-        assert_eq!(
-            read(&Location::Env("NO_SUCH_VARIABLE_HERE".into())).await,
-            Err(SecretError::Missing)
-        );
-        assert_eq!(
-            read(&Location::Systemd("token".into())).await,
-            Err(SecretError::Missing)
-        );
-    }
-
-    #[tokio::test]
-    async fn properties_of_a_file_are_read() {
-        let (file, _) = file(
-            b"# IBM\nWATSONX_APIKEY=old\nWATSONX_APIKEY= k=y \nEMPTY=\n",
-            None,
-        );
-        let property = |name: &str| Location::Property {
-            path: file.path().into(),
-            name: name.into(),
-        };
-        assert_eq!(
-            read(&property("WATSONX_APIKEY")).await.as_deref(),
-            Ok("k=y")
-        );
-        assert_eq!(read(&property("EMPTY")).await, Err(SecretError::Empty));
-        assert_eq!(read(&property("WATSONX")).await, Err(SecretError::Missing));
-        assert!(property("WATSONX_APIKEY").is_watched());
-        let described = property("WATSONX_APIKEY").describe().await;
-        assert!(described.ends_with(", a property of it"), "{described}");
-        let no_json = Location::EnvField {
-            variable: "CARGO_PKG_NAME".into(),
-            pointer: "/a/0".into(),
-        };
-        assert_eq!(read(&no_json).await, Err(SecretError::NotJson));
-    }
-
-    #[test]
-    fn a_fingerprint_follows_the_content() {
-        let fingerprints = Fingerprints::default();
-        let of = |contents: &[&str]| {
-            let contents: Vec<SecretString> = contents.iter().map(|&text| text.into()).collect();
-            fingerprints.of(&contents)
-        };
-        assert_eq!(of(&["one", "two"]), of(&["one", "two"]));
-        for other in [
-            &["one"][..],
-            &["two", "one"],
-            &["onet", "wo"],
-            &["one", "2"],
-        ] {
-            assert_ne!(of(other), of(&["one", "two"]), "{other:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_secret_in_place_of_its_place_is_not_described() {
-        const SLIP: &str = "c4naryDEF0123456789";
-        let directory = tempfile::tempdir().unwrap();
-        let path = |below: &str| Location::File {
-            path: directory.path().join(below),
-            field: None,
-        };
-        let (_file, existing) = file(b"key", Some(SLIP));
-        for place in [
-            Location::Env(SLIP.into()),
-            Location::Systemd(SLIP.into()),
-            command(&[SLIP, SLIP]),
-            path(SLIP),
-            path(&format!("{SLIP}/{SLIP}")),
-            existing,
-            Location::File {
-                path: SLIP.into(),
-                field: None,
-            },
-        ] {
-            let described = place.describe().await;
-            assert!(!described.contains(SLIP), "{described}");
-        }
-        std::fs::write(directory.path().join("key"), "").unwrap();
-        let folder = directory.path().display();
-        for (below, known) in [
-            ("key", "key"),
-            ("no", "…"),
-            ("no/key", "…"),
-            ("key/no", "…"),
-        ] {
-            assert_eq!(
-                path(below).describe().await,
-                format!("file {folder}/{known}")
-            );
-        }
-    }
-}
+mod tests;

@@ -162,6 +162,73 @@ async fn an_expired_stored_token_is_not_handed_out() {
     assert!(feed.current().is_none());
 }
 
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_service_account_token_that_the_kubelet_rotates_is_taken_up_within_the_poll() {
+    let volume = tempfile::tempdir().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let token = |n: u64| {
+        let (iat, exp) = (now.as_secs() + n, now.as_secs() + n + 3607);
+        let payload =
+            BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{exp},"jti":"{n}"}}"#));
+        format!("e30.{payload}.c2ln")
+    };
+    project(volume.path(), 0, &token(0));
+    let value = location(&volume.path().join("token"));
+    let (keeper, feed) = Keeper::new(settings(Kind::ServiceAccount { value }));
+    tokio::spawn(keeper.run());
+    assert_eq!(value_of(&feed).await, token(0));
+    for n in 1..=24 {
+        project(volume.path(), n, &token(n));
+        sleep(seconds(6)).await;
+        assert_eq!(value_of(&feed).await, token(n));
+        assert_eq!(feed.generation(), Generation(n + 1));
+    }
+    // In the moment between, as a volume that is being remounted.
+    fs::remove_file(volume.path().join("..data")).unwrap();
+    sleep(seconds(60)).await;
+    assert_eq!(value_of(&feed).await, token(24));
+    project(volume.path(), 25, &token(25));
+    sleep(seconds(6)).await;
+    assert_eq!(value_of(&feed).await, token(25));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_no_empty_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "one").unwrap();
+    let (keeper, feed) = Keeper::new(settings(Kind::Token {
+        value: location(file.path()),
+    }));
+    tokio::spawn(keeper.run());
+    assert_eq!(value_of(&feed).await, "one");
+    // What an editor leaves for a moment.
+    fs::write(file.path(), "").unwrap();
+    sleep(seconds(6)).await;
+    assert_eq!(value_of(&feed).await, "one");
+    assert_eq!(feed.status().last_error, Some("a secret cannot be read"));
+    fs::write(file.path(), "two\n").unwrap();
+    sleep(seconds(6)).await;
+    assert_eq!(value_of(&feed).await, "two");
+    assert_eq!(feed.status().last_error, None);
+}
+
+/// Puts a version of a token into a volume as the kubelet does: a directory of its own, and one link that is swapped.
+#[cfg(unix)]
+fn project(volume: &Path, version: u64, token: &str) {
+    use std::os::unix::fs::symlink;
+
+    let directory = format!("..version_{version}");
+    fs::create_dir(volume.join(&directory)).unwrap();
+    fs::write(volume.join(&directory).join("token"), token).unwrap();
+    symlink(&directory, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    let _ = symlink("..data/token", volume.join("token"));
+    if let Some(before) = version.checked_sub(1) {
+        fs::remove_dir_all(volume.join(format!("..version_{before}"))).unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn user_and_key_are_encoded_in_one_line() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -8,6 +8,7 @@ use std::{
 use token_source::{Location, credential::Text};
 use toml::{Spanned, de::DeValue};
 
+use super::form::{forms, location};
 use crate::config::{
     reading::{Reading, Span, Wrong},
     source::Environment,
@@ -142,116 +143,6 @@ fn warn_unless_readable(reading: &Reading<'_>, span: Span, path: &Path) {
     }
 }
 
-fn location(mut table: Table<'_>) -> Option<Location> {
-    let reading = table.reading;
-    let kinds = ["file", "env", "systemd", "command"];
-    let later = ["kubernetes_secret", "keyring"];
-    let written: Vec<_> = kinds
-        .iter()
-        .copied()
-        .filter_map(|key| table.key(key))
-        .collect();
-    let is_of_later_version = later.iter().any(|key| table.has(key));
-    table.later(&later);
-    if written.len() + usize::from(is_of_later_version) != 1 {
-        let span = written.get(1).unwrap_or(&table.span).clone();
-        reading.mistake(
-            span,
-            "a place is exactly one of file, env, systemd, command",
-            format!("one of {}", forms("…")),
-        );
-    }
-    let field = table.text("field");
-    if let (Some(field), None) = (&field, table.key("file")) {
-        reading.mistake(
-            field.span(),
-            "only a file has fields",
-            "{ file = \"apikey.json\", field = \"apikey\" }",
-        );
-    }
-    let has_file = table.key("file").is_some();
-    let file = file(&mut table, "file");
-    let env = environment_variable(&mut table);
-    let systemd = systemd_credential(&mut table);
-    let command = command(&mut table);
-    table.done();
-    if written.len() != 1 {
-        None
-    } else if has_file {
-        Some(Location::File {
-            path: file?,
-            field: field.map(Spanned::into_inner),
-        })
-    } else {
-        env.map(Location::Env)
-            .or(systemd.map(Location::Systemd))
-            .or(command.map(Location::Command))
-    }
-}
-
-fn environment_variable(table: &mut Table<'_>) -> Option<String> {
-    let name = table.text("env")?;
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    if name.get_ref().is_empty() || !name.get_ref().bytes().all(is_name) {
-        table.reading.mistake(
-            name.span(),
-            "not the name of an environment variable",
-            "the name, not the value: { env = \"WATSONX_APIKEY\" }",
-        );
-        return None;
-    }
-    if table.reading.environment.has(name.get_ref()) {
-        table.reading.show(name.span());
-    } else {
-        table.reading.warning(
-            name.span(),
-            "no such environment variable here",
-            "it must be set where the proxy runs; the name is written here, never the value",
-        );
-    }
-    Some(name.into_inner())
-}
-
-fn systemd_credential(table: &mut Table<'_>) -> Option<String> {
-    let name = table.text("systemd")?;
-    let reading = table.reading;
-    if name.get_ref().is_empty() || name.get_ref().contains(['/', '\0']) || *name.get_ref() == ".."
-    {
-        reading.mistake(
-            name.span(),
-            "not the name of a systemd credential",
-            "the name in LoadCredential=: { systemd = \"api-key\" }",
-        );
-        return None;
-    }
-    match reading.environment.path(CREDENTIALS_DIRECTORY) {
-        Some(folder) if folder.join(name.get_ref()).exists() => reading.show(name.span()),
-        _ => reading.warning(
-            name.span(),
-            "no such systemd credential here",
-            "the unit of the proxy needs LoadCredential= for it",
-        ),
-    }
-    Some(name.into_inner())
-}
-
-fn command(table: &mut Table<'_>) -> Option<Vec<String>> {
-    let words = table.texts("command")?;
-    if words
-        .first()
-        .is_none_or(|program| program.get_ref().is_empty())
-    {
-        let span = table.key("command").unwrap_or_default();
-        table.reading.mistake(
-            span,
-            "the command is empty",
-            "the program and its arguments: [\"op\", \"read\", \"op://vault/watsonx/key\"]",
-        );
-        return None;
-    }
-    Some(words.into_iter().map(Spanned::into_inner).collect())
-}
-
 fn resolve(text: &str, folder: &Path, environment: &Environment) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new("not a path", "write the path of the file"));
@@ -299,11 +190,4 @@ fn show_what_is_there(reading: &Reading<'_>, text: &Spanned<String>) {
     }
 }
 
-fn forms(key: &str) -> String {
-    format!(
-        "{{ file = \"/run/secrets/{key}\" }}, {{ file = \"key.json\", field = \"apikey\" }}, \
-         {{ env = \"NAME\" }}, {{ systemd = \"name\" }} or {{ command = [\"op\", \"read\", \"…\"] }}"
-    )
-}
-
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+pub(super) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";

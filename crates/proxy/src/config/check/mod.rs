@@ -7,6 +7,7 @@ mod address;
 mod attach;
 mod cloud;
 mod credential;
+mod form;
 mod header;
 mod home;
 mod listener;

@@ -153,7 +153,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         22 | api_key = "*******"
            |           ^^^^^^^^^
            |
-           = help: write where it is read: { file = "/run/secrets/api_key" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" } or { command = ["op", "read", "…"] }
+           = help: write where it is read: { file = "/run/secrets/api_key" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] }, { kubernetes_secret = { … } } or { keyring = "service/user" }
 
         error: both api_key and password
           --> proxy.toml:23:1
@@ -177,7 +177,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         26 | apikey = "*******"
            |          ^^^^^^^^^
            |
-           = help: write where it is read: { file = "/run/secrets/apikey" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" } or { command = ["op", "read", "…"] }
+           = help: write where it is read: { file = "/run/secrets/apikey" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] }, { kubernetes_secret = { … } } or { keyring = "service/user" }
 
         error: empty segment in the path
           --> proxy.toml:29:8

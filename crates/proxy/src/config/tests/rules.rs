@@ -14,6 +14,12 @@ fn every_broken_rule_is_told_alone_and_in_its_place() {
         include_str!("broken/cloud.txt"),
         include_str!("broken/steps.txt"),
         include_str!("broken/route.txt"),
+        #[cfg(feature = "kube")]
+        include_str!("broken/kubernetes_secret.txt"),
+        #[cfg(not(feature = "kube"))]
+        include_str!("broken/without_kube.txt"),
+        #[cfg(not(feature = "keyring"))]
+        include_str!("broken/without_keyring.txt"),
     ] {
         for paragraph in paragraphs.split("## ").skip(1) {
             let (expected, tables) = paragraph.split_once('\n').unwrap();

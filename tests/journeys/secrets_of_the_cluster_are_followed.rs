@@ -1,0 +1,174 @@
+//! A token in a Secret that no pod of this namespace could mount: read and watched by the Kubernetes API.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use simulator::cluster::{Cluster, Verb, WatchEnd, kubeconfig};
+
+use crate::{
+    client::eventually,
+    proxy::{Proxy, World},
+    scripted::scripted,
+};
+
+const NAMESPACE: &str = "ibm-licensing";
+const NAME: &str = "ibm-licensing-token";
+const TOKENS: [&str; 4] = [
+    "canary-one-51",
+    "canary-two-52",
+    "canary-three-53",
+    "canary-four-54",
+];
+
+/// Where the proxy finds the cluster.
+fn lead_to(world: &World, cluster: SocketAddr) {
+    std::fs::create_dir_all(world.path(".kube")).unwrap();
+    world.write(".kube/config", &kubeconfig(cluster));
+}
+
+/// A proxy that takes the token of License Service from a Secret, and what License Service got of it last. That one
+/// takes every token: a rejection would make the proxy look by itself.
+fn start(world: &World) -> (Proxy, Arc<Mutex<String>>) {
+    let got = Arc::new(Mutex::new(String::new()));
+    let last = Arc::clone(&got);
+    let license = scripted(move |stream, head| {
+        *last.lock().unwrap() = head;
+        let _ =
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
+    let proxy = world.start_with(&format!(
+        r#"
+workers = 1
+poll = "1h"
+admin.address = "127.0.0.1:0"
+listener.local = {{ address = "127.0.0.1:0" }}
+[upstream.license]
+url = "http://{license}"
+plain_http = true
+[credential.license.token]
+value = {{ kubernetes_secret = {{ namespace = "{NAMESPACE}", name = "{NAME}", key = "token" }} }}
+[route.license]
+path = "/license"
+upstream = "license"
+attach = "license"
+preset = "license-service"
+"#
+    ));
+    (proxy, got)
+}
+
+/// Waits until License Service gets this token.
+fn until_sent((proxy, got): &(Proxy, Arc<Mutex<String>>), token: &str) {
+    eventually("another token", || {
+        let is_answered = proxy.get("/license/products", &[]).status == 200;
+        (is_answered && got.lock().unwrap().contains(token)).then_some(())
+    });
+}
+
+fn end(world: &World, proxy: Proxy) {
+    let mut secrets: Vec<_> = TOKENS.map(str::to_owned).into();
+    secrets.extend(world.secrets());
+    proxy.end(secrets);
+}
+
+#[test]
+fn a_changed_secret_is_sent_without_a_restart_and_a_deleted_one_is_kept() {
+    let (world, cluster) = (World::new(), Cluster::start().unwrap());
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    lead_to(&world, cluster.address());
+    let pair = start(&world);
+    let proxy = &pair.0;
+    until_sent(&pair, TOKENS[0]);
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[1])]);
+    until_sent(&pair, TOKENS[1]);
+    assert_eq!(cluster.asked(NAMESPACE, NAME), [Verb::List, Verb::Watch]);
+
+    cluster.delete(NAMESPACE, NAME);
+    eventually("the loss in the log", || {
+        proxy
+            .printed()
+            .contains("credential not obtained")
+            .then_some(())
+    });
+    until_sent(&pair, TOKENS[1]);
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[2])]);
+    until_sent(&pair, TOKENS[2]);
+    end(&world, pair.0);
+}
+
+#[test]
+fn a_cluster_may_become_known_later() {
+    let (world, cluster) = (World::new(), Cluster::start().unwrap());
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    let pair = start(&world);
+    eventually("the unknown cluster in the log", || {
+        let told = "is in a cluster that is not known";
+        pair.0.printed().contains(told).then_some(())
+    });
+    lead_to(&world, cluster.address());
+    until_sent(&pair, TOKENS[0]);
+    end(&world, pair.0);
+}
+
+#[test]
+fn a_right_may_be_granted_later() {
+    let (world, cluster) = (World::new(), Cluster::start().unwrap());
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    cluster.refuse(NAMESPACE, NAME, Some(403));
+    lead_to(&world, cluster.address());
+    let pair = start(&world);
+    eventually("the refusal in the log", || {
+        let told = "wants a right to get, list and watch it";
+        pair.0.printed().contains(told).then_some(())
+    });
+    cluster.refuse(NAMESPACE, NAME, None);
+    until_sent(&pair, TOKENS[0]);
+    end(&world, pair.0);
+}
+
+#[test]
+fn an_api_that_fails_costs_nothing_but_news() {
+    let world = World::new();
+    // An address where nobody listens yet.
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    lead_to(&world, address);
+    let pair = start(&world);
+    let proxy = &pair.0;
+    eventually("the refused connection in the log", || {
+        let printed = proxy.printed();
+        printed
+            .contains("the Kubernetes API is not reached")
+            .then_some(())
+    });
+    assert_eq!(proxy.get("/license/products", &[]).status, 503);
+
+    let cluster = Cluster::start_at(address).unwrap();
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
+    until_sent(&pair, TOKENS[0]);
+
+    // An answer that cannot be read, with the secret in it: the client's own log would have it.
+    let lists = || {
+        let asked = cluster.asked(NAMESPACE, NAME);
+        asked.iter().filter(|verb| **verb == Verb::List).count()
+    };
+    cluster.spoil(NAMESPACE, NAME, true);
+    cluster.end_watches(NAMESPACE, NAME, WatchEnd::Gone);
+    let before = lists();
+    eventually("another list", || (lists() > before).then_some(()));
+    until_sent(&pair, TOKENS[0]);
+    cluster.spoil(NAMESPACE, NAME, false);
+    cluster.put(NAMESPACE, NAME, &[("token", TOKENS[3])]);
+    until_sent(&pair, TOKENS[3]);
+    assert!(
+        proxy
+            .printed()
+            .contains("Kubernetes Secret is followed again")
+    );
+    end(&world, pair.0);
+}
