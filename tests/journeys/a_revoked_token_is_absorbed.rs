@@ -3,15 +3,20 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::{
     client::{self, Answer, connect, eventually, pause, read_one},
     proxy::{Proxy, USUAL_ROUTES, World},
-    scripted::scripted,
+    scripted::{in_front_of, scripted},
 };
 
 const SPECS: &str = "/ml/v1/foundation_model_specs?version=2025-02-01";
@@ -172,16 +177,20 @@ impl Choosy {
 
 /// A proxy in front of one plain server, with a login at the simulator and these keys of the route.
 fn logged_in_before(world: &World, address: SocketAddr, route: &str) -> Proxy {
-    let proxy = world.start_with(&format!(
+    let proxy = world.start_with(&logged_in(world, address, route));
+    proxy.ready();
+    proxy
+}
+
+fn logged_in(world: &World, address: SocketAddr, route: &str) -> String {
+    format!(
         "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\n[listener.local]\naddress = '127.0.0.1:0'\n\
          [upstream.odd]\nurl = 'http://{address}'\nplain_http = true\n\
          [credential.odd.cp4d]\nurl = '{}'\ntls = {{ ca = 'ca.crt' }}\nupstream = 'odd'\n\
          username = 'canary-user'\napi_key = {{ file = 'api-key' }}\n\
          [route.odd]\npath = '/'\nupstream = 'odd'\nattach = 'odd'\n{route}\n",
         world.simulator.platform_url(),
-    ));
-    proxy.ready();
-    proxy
+    )
 }
 
 fn sized_body(stream: &mut TcpStream, head: &str) -> Vec<u8> {
@@ -402,6 +411,138 @@ fn a_license_service_that_was_not_restarted_is_served_the_token_that_it_knows() 
     });
     let notes = proxy.admin("/readyz").text();
     assert!(!notes.contains("restart License Service"), "{notes}");
+    let mut secrets = world.secrets();
+    secrets.extend([old, new.to_owned()]);
+    proxy.end(secrets);
+}
+
+#[test]
+fn a_body_that_breaks_off_never_goes_out_once_more_as_a_whole_one() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let may_refuse = Arc::new(AtomicBool::new(false));
+    let refuses = Arc::clone(&may_refuse);
+    let address = scripted(move |stream, head| {
+        if !server.takes(&head) {
+            stream.read_exact(&mut [0; 907]).unwrap();
+            while !refuses.load(Ordering::Relaxed) {
+                pause(Duration::from_millis(5));
+            }
+            server.answer(stream, false);
+            return pause(Duration::from_secs(3));
+        }
+        let mut body = Vec::new();
+        let mut piece = [0; 4096];
+        while client::find(&body, b"\r\n0\r\n\r\n").is_none() {
+            match stream.read(&mut piece) {
+                Ok(size) if size > 0 => body.extend(&piece[..size]),
+                _ => return,
+            }
+        }
+        server.note(body);
+        server.answer(stream, true);
+    });
+    let proxy = logged_in_before(&world, address, "max_body = 1000");
+    pass_freshness();
+    let chunk = |size: usize| {
+        [
+            format!("{size:x}\r\n").into_bytes(),
+            vec![b'x'; size],
+            b"\r\n".to_vec(),
+        ]
+        .concat()
+    };
+    let start = || {
+        let mut stream = connect(proxy.address());
+        stream
+            .write_all(b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
+        stream.write_all(&chunk(900)).unwrap();
+        stream
+    };
+    let mut clients = [start(), start(), start()];
+    eventually("all heads", || (choosy.requests() == 3).then_some(()));
+    pause(Duration::from_millis(300));
+    // The end of the body and the 401 are there at the same moment.
+    proxy.signal(Signal::STOP);
+    clients[0].write_all(b"no size\r\n").unwrap();
+    // More than max_body, and then some that would fit.
+    clients[1].write_all(&chunk(500)).unwrap();
+    clients[2].shutdown(std::net::Shutdown::Write).unwrap();
+    pause(Duration::from_millis(100));
+    may_refuse.store(true, Ordering::Relaxed);
+    pause(Duration::from_millis(200));
+    proxy.signal(Signal::CONT);
+    pause(Duration::from_millis(200));
+    let _ = clients[1].write_all(&[chunk(50), b"0\r\n\r\n".to_vec()].concat());
+    for client in &mut clients {
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(choosy.bodies(), Vec::<Vec<u8>>::new());
+    world.end(proxy);
+}
+
+#[test]
+fn a_client_is_not_cut_off_for_the_time_that_the_proxy_takes() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let address = scripted(move |stream, head| {
+        let takes = choosy.takes(&head);
+        if takes {
+            sized_body(stream, &head);
+        }
+        choosy.answer(stream, takes);
+        pause(Duration::from_secs(5));
+    });
+    let proxy = world.start_with(
+        &logged_in(&world, address, "").replace("0'\n[up", "0'\nstall_timeout = '1s'\n[up"),
+    );
+    proxy.ready();
+    pass_freshness();
+    world.simulator.set_login_delay(Duration::from_secs(3));
+    let mut stream = connect(proxy.address());
+    stream
+        .write_all(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nhe")
+        .unwrap();
+    pause(Duration::from_millis(500));
+    stream.write_all(b"re").unwrap();
+    assert_eq!(read_one(&mut stream).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn one_forbidden_path_does_not_take_the_right_license_token_from_the_others() {
+    let world = World::new();
+    let new = "canary+another/token=8d";
+    let address = scripted(move |stream, head| {
+        let is_new = head.contains(&format!("iam-token: {new}"));
+        let status = match (head.contains("/forbidden"), is_new) {
+            (false, true) => "200 OK",
+            (true, true) | (false, false) => "401 Unauthorized",
+            // Whatever it is, it does not say that the old token is good.
+            (true, false) => "503 Service Unavailable",
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let proxy = in_front_of(&world, address, "", "");
+    proxy.ready();
+    let old = world.simulator.license_token();
+    world.write("license-token", new);
+    eventually("the new token", || {
+        (proxy.get("/x", &[]).status == 200).then_some(())
+    });
+    for _ in 0..20 {
+        assert_ne!(proxy.get("/forbidden", &[]).status, 200);
+        assert_eq!(proxy.get("/x", &[]).status, 200);
+    }
     let mut secrets = world.secrets();
     secrets.extend([old, new.to_owned()]);
     proxy.end(secrets);

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     clock,
     credential::{Generation, Settings, Token},
-    rejection::{Advice, Circumstances, Rejections},
+    rejection::{Advice, Circumstances, Proof, Rejections},
 };
 
 /// A credential as requests see it: the value in force, and ways to wait for one or to say that it was rejected.
@@ -133,15 +133,18 @@ impl Feed {
         // Subscribed before the keeper is told, so that what it does about it is seen.
         let mut progress = self.0.progress.subscribe();
         let advice = self.judge(rejected);
-        if advice == Advice::Await {
+        if matches!(advice, Advice::Begin | Advice::Await) {
             let patience = self.0.wait.unwrap_or_default().max(FIRST_TOKEN_WAIT);
-            let concluded = progress.wait_for(|_| !self.0.rejections().is_pending(rejected));
+            let concluded = progress.wait_for(|progress| {
+                let is_pending = || self.0.rejections().is_pending(rejected);
+                self.generation() != rejected || !(progress.is_attempting || is_pending())
+            });
             // Neither outcome says more than the look that follows.
             let _ = time::timeout(patience, concluded).await;
         }
-        match advice {
-            Advice::Stands => None,
-            _ if self.generation() != rejected => self.current(),
+        match (advice, self.current()) {
+            (Advice::Stands, _) => None,
+            (_, Some(token)) if token.generation != rejected => Some(token),
             _ => self.0.rejections().trial(rejected, clock::now()),
         }
     }
@@ -153,24 +156,34 @@ impl Feed {
     }
 
     fn judge(&self, rejected: Generation) -> Advice {
+        let (is_failing, is_attempting) = {
+            let progress = self.0.progress.borrow();
+            (progress.is_failing, progress.is_attempting)
+        };
+        // The token is looked at under the lock: the keeper concludes after it has put another in force.
+        let mut rejections = self.0.rejections();
         let Some(token) = self.0.token.load_full() else {
             return Advice::Stands;
         };
-        let stands = Circumstances {
-            token: &token,
-            now: clock::now(),
-            is_failing: self.0.progress.borrow().is_failing,
-        };
-        let advice = self.0.rejections().judge(rejected, stands);
-        if advice == Advice::Await {
+        let advice = rejections.judge(
+            rejected,
+            Circumstances {
+                token: &token,
+                now: clock::now(),
+                is_failing,
+                is_attempting,
+            },
+        );
+        if advice == Advice::Begin {
             self.0.news.notify_one();
         }
         advice
     }
 
-    /// Tells whether the value that [`after_rejection`](Self::after_rejection) gave for that of `rejected` was taken.
-    pub fn replayed(&self, rejected: Generation, helped: bool) {
-        if self.0.rejections().replayed(rejected, helped) {
+    /// Tells what the answer says of the value that [`after_rejection`](Self::after_rejection) gave for that of
+    /// `rejected`.
+    pub fn replayed(&self, rejected: Generation, proof: Proof) {
+        if self.0.rejections().replayed(rejected, proof) {
             self.0.news.notify_one();
         }
     }
@@ -225,8 +238,10 @@ pub(crate) struct Cell {
 /// How far the keeper is.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// When the next attempt is made; in the past while one is under way.
+    /// When the next attempt is made; no longer in the future while one is under way.
     pub(crate) next_attempt: Instant,
+    /// An attempt is under way.
+    pub(crate) is_attempting: bool,
     /// The last attempt failed.
     pub(crate) is_failing: bool,
     /// How long the machine had slept when the keeper last looked.
@@ -254,6 +269,7 @@ impl Cell {
             news: Notify::new(),
             progress: watch::Sender::new(Progress {
                 next_attempt: Instant::now(),
+                is_attempting: true,
                 is_failing: false,
                 slept: clock::slept(),
                 status: Status::default(),

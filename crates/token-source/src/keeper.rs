@@ -162,7 +162,7 @@ impl Keeper {
 
     /// Waits until the next attempt is due, by time, by a look that shows something else, or by rejection.
     async fn rest(&mut self, next_attempt: Instant, changes: &mut Changes) {
-        self.tell_next_attempt(next_attempt);
+        self.tell_next_attempt(next_attempt, false);
         let mut next_look = Instant::now() + self.poll;
         loop {
             select! {
@@ -175,12 +175,13 @@ impl Keeper {
                 }
             }
         }
-        self.tell_next_attempt(Instant::now());
+        self.tell_next_attempt(Instant::now(), true);
     }
 
-    fn tell_next_attempt(&self, next_attempt: Instant) {
+    fn tell_next_attempt(&self, next_attempt: Instant, is_attempting: bool) {
         self.cell.progress.send_modify(|progress| {
             progress.next_attempt = next_attempt;
+            progress.is_attempting = is_attempting;
             progress.is_failing = self.is_failing;
             progress.slept = clock::slept();
         });

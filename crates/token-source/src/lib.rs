@@ -21,5 +21,6 @@ pub use credential::{Generation, Kind, Settings, Token};
 pub use feed::{Feed, Status, Unavailable};
 pub use http::ask;
 pub use keeper::Keeper;
+pub use rejection::Proof;
 pub use secret::{Location, SecretError};
 pub use tls::Trust;

@@ -101,9 +101,11 @@ impl Passing {
         connection.watch.poll_passed(cx).is_ready()
     }
 
-    /// Reads the rest of an answer that nobody wants, up to a bound, so that its connection can be used again.
+    /// Reads the rest of an answer that nobody wants, up to a bound, so that its connection can be used again; unless
+    /// the request had a body, of which nobody knows whether the upstream has read it all.
     pub fn discard(mut self) {
-        let Some(connection) = self.connection.take().filter(|_| self.progress.ended.get()) else {
+        let is_clean = self.progress.is_bodiless();
+        let Some(connection) = self.connection.take().filter(|_| is_clean) else {
             return;
         };
         tokio::task::spawn_local(async move {

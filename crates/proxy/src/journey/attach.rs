@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use smallvec::SmallVec;
-use token_source::{Feed, Generation, Token, clock};
+use token_source::{Feed, Generation, Proof, Token, clock};
 use tokio::time::Instant;
 
 use super::rewrite::Target;
@@ -141,9 +141,9 @@ impl Attacher {
         self.attachment.feed.reject(rejected.generation);
     }
 
-    /// Tells whether the upstream took the value that was sent instead of this one.
-    pub fn replayed(&self, rejected: &Built, helped: bool) {
-        self.attachment.feed.replayed(rejected.generation, helped);
+    /// Tells what the answer says of the value that was sent instead of this one.
+    pub fn replayed(&self, rejected: &Built, proof: Proof) {
+        self.attachment.feed.replayed(rejected.generation, proof);
     }
 
     /// The value in force, if there is a valid one.

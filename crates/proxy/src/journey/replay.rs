@@ -1,6 +1,10 @@
 //! Step 5, once more: a request that was answered with a 401 is sent again, if there is another value to send it with.
 
-use http::{StatusCode, Uri, request::Parts, response};
+use std::rc::Rc;
+
+use http::{HeaderValue, StatusCode, Uri, header, request::Parts, response};
+use http_body::Body as _;
+use token_source::Proof;
 
 use super::{
     answer::Passing,
@@ -12,8 +16,6 @@ use super::{
 };
 use crate::fault::Fault;
 
-use std::rc::Rc;
-
 /// The head of a request with nothing attached to it yet.
 #[derive(Debug)]
 pub struct Spare {
@@ -24,13 +26,13 @@ pub struct Spare {
 /// What came of a 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The request was sent once more and the upstream took the other value.
+    /// The request was sent once more, and the answer is no 401.
     Helped,
     /// The upstream answered 401 to the other value as well; the client sees that answer.
     RejectedAgain,
     /// No answer came to the request that was sent once more.
     Failed,
-    /// More of the body had gone out than is kept; the client sees the 401.
+    /// More of the body had gone out than is kept, or than the worker had memory for; the client sees the 401.
     NotKept,
     /// The 401 is the upstream's opinion, or there was no other value in time; the client sees it.
     NoOtherValue,
@@ -77,7 +79,7 @@ pub async fn replay(
         progress.forget();
         return Ok(answer);
     }
-    if !progress.hold() {
+    if !progress.hold()? {
         progress.forget();
         for (attacher, rejected) in attachers.iter().zip(&*attached) {
             attacher.reject(rejected);
@@ -100,18 +102,26 @@ pub async fn replay(
     }
     head.uri = Uri::from(target.into_path_and_query()?);
     answer.1.discard();
-    let second = forward(pool, head, progress.again()).await;
+    let body = progress.again();
+    if body.is_end_stream() && head.headers.remove(header::TRANSFER_ENCODING).is_some() {
+        // It is known by now that there is nothing in the chunks.
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let second = forward(pool, head, body).await;
+    progress.forget();
 
-    let outcome = match &second {
-        Ok((head, _)) if head.status == StatusCode::UNAUTHORIZED => Outcome::RejectedAgain,
-        Ok(_) => Outcome::Helped,
-        Err(_) => Outcome::Failed,
+    let (outcome, proof) = match second.as_ref().map(|(head, _)| head.status) {
+        Ok(StatusCode::UNAUTHORIZED) => (Outcome::RejectedAgain, Proof::Rejected),
+        Ok(status) if status.is_success() || status.is_redirection() => {
+            (Outcome::Helped, Proof::Taken)
+        }
+        Ok(_) => (Outcome::Helped, Proof::Unknown),
+        Err(_) => (Outcome::Failed, Proof::Unknown),
     };
     trip.replayed(outcome);
-    if outcome != Outcome::Failed {
-        for (attacher, rejected) in attachers.iter().zip(&*attached) {
-            attacher.replayed(rejected, outcome == Outcome::Helped);
-        }
+    for (attacher, rejected) in attachers.iter().zip(&*attached) {
+        attacher.replayed(rejected, proof);
     }
     attached.extend(others);
     second

@@ -78,6 +78,7 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
         "trace": &*id,
         "status_code": fault.status().as_u16(),
     });
+    let replay = trip.replay;
     let mut answer = Response::new(Answer::own(text.to_string(), trip));
     *answer.status_mut() = fault.status();
     let headers = answer.headers_mut();
@@ -92,6 +93,10 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
     let details = match fault {
         Fault::CallerNotAllowed(rule) => format!("; details=\"{}\"", rule.name()),
         _ => String::new(),
+    };
+    let details = match replay {
+        Some(outcome) => format!("; received-status=401; details=\"{}\"", outcome.name()),
+        None => details,
     };
     let status = format!("{PROXY_NAME}; error={}{details}", fault.code());
     headers.insert(

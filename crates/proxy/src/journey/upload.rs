@@ -118,15 +118,29 @@ impl Progress {
     /// The request will not be sent once more: nothing needs to be kept.
     pub fn forget(&self) {
         self.kept.take();
+        self.charge.take();
         if let Some(Some(waiting)) = self.held.take() {
             waiting.wake();
         }
     }
 
+    /// Whether there was no body at all.
+    pub fn is_bodiless(&self) -> bool {
+        self.is_untouched.get() && self.ended.get()
+    }
+
     /// Holds the body back until it is sent once more or [forgotten](Self::forget); whether it can be sent once more.
-    pub fn hold(&self) -> bool {
+    ///
+    /// # Errors
+    /// When it broke off: it must not pass for a whole one.
+    pub fn hold(&self) -> Result<bool, Fault> {
+        if let Some(fault) = self.fault.get() {
+            return Err(fault);
+        }
         self.held.replace(Some(None));
-        self.is_untouched.get() || self.kept.borrow().is_some()
+        // Meanwhile nobody waits for the client.
+        self.wait(false);
+        Ok(self.is_untouched.get() || self.kept.borrow().is_some())
     }
 
     /// The body from its beginning, to be sent once more; the upload that there was is void.
@@ -160,11 +174,8 @@ impl Progress {
     fn keep_piece(&self, piece: &[u8]) {
         self.is_untouched.set(false);
         let mut kept = self.kept.borrow_mut();
-        if let Some(copy) = &mut *kept {
-            let expected = copy.size() + piece.len() + self.expected();
-            if !copy.add(piece, expected) {
-                *kept = None;
-            }
+        if kept.as_mut().is_some_and(|kept| !kept.add(piece)) {
+            *kept = None;
         }
     }
 
@@ -259,7 +270,7 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        if this.is_void() {
+        if this.is_void() || this.progress.fault.get().is_some() {
             return Poll::Ready(Some(Err(Cut)));
         }
         if let Some(waiting) = &mut *this.progress.held.borrow_mut() {

@@ -1,6 +1,6 @@
 //! What a keeper hears while it rests: that a token was rejected, or that the machine has slept.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -9,6 +9,7 @@ use super::Keeper;
 use crate::{
     clock,
     credential::{Generation, Token},
+    expiry, schedule,
 };
 
 impl Keeper {
@@ -19,9 +20,15 @@ impl Keeper {
             return true;
         }
         let generation = self.cell.generation();
-        let former = self.cell.rejections().take_proven_former(generation);
+        let former = self
+            .cell
+            .rejections()
+            .take_proven_former(generation, clock::now());
         if let Some(former) = former {
             self.return_to_former(&former);
+            self.conclude_rejection();
+            // To rest anew, until it is to be replaced.
+            return true;
         }
         if !self.cell.rejections().is_pending(generation) {
             return false;
@@ -65,8 +72,8 @@ impl Keeper {
         }
     }
 
-    /// The server has not learnt of the new value yet: the one before it is in force again, until that is refused or
-    /// there is another.
+    /// The server has not learnt of the new value yet: the one before it is in force again, until that is refused, nears
+    /// its end, or there is another. The new one is tried again then.
     fn return_to_former(&mut self, former: &Token) {
         let token = Token {
             value: former.value.clone(),
@@ -74,7 +81,10 @@ impl Keeper {
             obtained: clock::now(),
             expires: former.expires,
         };
-        let generation = token.generation;
+        let (generation, expires) = (token.generation, token.expires);
+        let left = expires.map(|end| end - clock::now());
+        self.renewal =
+            Instant::now() + schedule::renewal(left.unwrap_or(expiry::LONGEST), self.random.f64());
         self.cell.publish(token);
         warn!(
             credential = self.cell.name(),
@@ -84,9 +94,11 @@ impl Keeper {
         self.complaint = Some(NOT_LEARNT);
         if let Some(last) = &mut self.last {
             last.complaint = Some(NOT_LEARNT);
+            last.due = self.renewal;
         }
         self.cell.progress.send_modify(|progress| {
             progress.status.generation = generation;
+            progress.status.expires = left.map(|left| SystemTime::now() + left);
             progress.status.last_error = Some(NOT_LEARNT);
         });
     }

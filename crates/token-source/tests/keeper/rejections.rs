@@ -1,8 +1,14 @@
 //! What requests get that were answered with a 401: another value, or none.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use token_source::{Feed, Generation, Keeper, Kind};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use token_source::{Feed, Generation, Keeper, Kind, Proof};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -93,7 +99,7 @@ async fn a_path_that_always_answers_401_causes_no_login_storm() {
         sleep(seconds(1)).await;
         let rejected = feed.generation();
         if feed.after_rejection(rejected).await.is_some() {
-            feed.replayed(rejected, false);
+            feed.replayed(rejected, Proof::Rejected);
         }
     }
     assert!((10..20).contains(&count(&attempts)), "{}", count(&attempts));
@@ -144,7 +150,12 @@ impl License {
             return false;
         };
         let helped = value(&other) == self.knows;
-        self.feed.replayed(token.generation, helped);
+        let proof = if helped {
+            Proof::Taken
+        } else {
+            Proof::Rejected
+        };
+        self.feed.replayed(token.generation, proof);
         helped
     }
 }
@@ -209,4 +220,37 @@ async fn a_token_that_was_never_right_is_read_again_and_passed_on() {
     assert_eq!(service.feed.generation(), Generation(1));
     service.edit("another").await;
     assert!(service.is_served().await);
+}
+
+/// A JWT that ends after so many seconds.
+fn ending(seconds_from_now: u64, name: &str) -> String {
+    let end = SystemTime::now() + seconds(seconds_from_now);
+    let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end},"sub":"{name}"}}"#));
+    format!("e30.{claims}.sig")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_former_token_that_nears_its_end_gives_way_to_the_new_one() {
+    let service = License::start().await;
+    let (old, new) = (ending(40, "old"), ending(7200, "new"));
+    service.edit(&old).await;
+    service.edit(&new).await;
+    let service = License {
+        knows: old.clone(),
+        ..service
+    };
+    assert!(service.is_served().await);
+    sleep(seconds(1)).await;
+    assert_eq!(value_of(&service.feed).await, old);
+    let expires = service.feed.status().expires.unwrap();
+    assert!(
+        expires < SystemTime::now() + seconds(60),
+        "and its end is told"
+    );
+    for _ in 0..60 {
+        sleep(seconds(1)).await;
+        assert!(service.feed.current().is_some());
+    }
+    assert_eq!(value_of(&service.feed).await, new);
 }
