@@ -103,16 +103,15 @@ fn properties_and_the_flags_for_a_user_do_not_mix() {
 }
 
 #[test]
-fn the_working_directory_chooses_nothing_unless_it_is_named() {
+fn a_file_of_the_working_directory_sends_no_token_of_the_machine_unless_it_is_named() {
     let world = World::new();
     let folder = world.path("cloned");
     std::fs::create_dir(&folder).unwrap();
-    world.write("cloned/ibm-credentials.env", &properties(&world, "WATSONX"));
+    let container = "WATSONX_URL=https://evil.example.com\nWATSONX_AUTH_TYPE=container\n\
+                     WATSONX_IAM_PROFILE_ID=p\nWATSONX_CR_TOKEN_FILENAME=/etc/hostname\n";
+    world.write("cloned/ibm-credentials.env", container);
     let check = || {
-        let mut command = command(
-            &["check", "--ibm-env", "WATSONX", "--ca", "../ca.crt"],
-            &folder,
-        );
+        let mut command = command(&["check", "--ibm-env", "WATSONX"], &folder);
         command.env("HOME", world.folder.path());
         command
     };
@@ -125,5 +124,9 @@ fn the_working_directory_chooses_nothing_unless_it_is_named() {
     let mut named = check();
     named.env("IBM_CREDENTIALS_FILE", "./ibm-credentials.env");
     let (code, output, errors) = ended(named);
+    assert_eq!(code, 0, "{output}{errors}");
+    // Its own secrets it may send where it likes.
+    world.write("cloned/ibm-credentials.env", &properties(&world, "WATSONX"));
+    let (code, output, errors) = ended(check());
     assert_eq!(code, 0, "{output}{errors}");
 }
