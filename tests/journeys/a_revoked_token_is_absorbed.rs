@@ -15,8 +15,8 @@ use rustix::process::Signal;
 
 use crate::{
     client::{self, Answer, connect, eventually, pause, read_one},
-    proxy::{Proxy, USUAL_ROUTES, World},
-    scripted::{in_front_of, scripted},
+    proxy::{Proxy, World},
+    scripted::scripted,
 };
 
 const SPECS: &str = "/ml/v1/foundation_model_specs?version=2025-02-01";
@@ -384,39 +384,6 @@ fn a_client_that_goes_away_meanwhile_is_not_served_any_more() {
 }
 
 #[test]
-fn a_license_service_that_was_not_restarted_is_served_the_token_that_it_knows() {
-    let world = World::new();
-    let proxy = world.start_with(&world.config("poll = '200ms'\n", USUAL_ROUTES));
-    proxy.ready();
-    assert_eq!(proxy.get("/license/products", &[]).status, 200);
-    let old = world.simulator.license_token();
-    let new = "canary+another/token=8d";
-    world.simulator.configure_license_token(new);
-    world.write("license-token", new);
-    eventually("the new token, and a 401 for it", || {
-        assert_eq!(proxy.get("/license/products", &[]).status, 200);
-        proxy
-            .printed()
-            .contains("restart License Service")
-            .then_some(())
-    });
-    let notes = proxy.admin("/readyz").text();
-    assert!(notes.contains("restart License Service"), "{notes}");
-    assert_eq!(proxy.get("/license/products", &[]).status, 200);
-
-    world.simulator.restart_license_service();
-    // A 401 on the old token counts once that has been in force again for a while.
-    eventually("the new token is taken", || {
-        (proxy.get("/license/products", &[]).status == 200).then_some(())
-    });
-    let notes = proxy.admin("/readyz").text();
-    assert!(!notes.contains("restart License Service"), "{notes}");
-    let mut secrets = world.secrets();
-    secrets.extend([old, new.to_owned()]);
-    proxy.end(secrets);
-}
-
-#[test]
 fn a_body_that_breaks_off_never_goes_out_once_more_as_a_whole_one() {
     let world = short_lived();
     let choosy = Choosy::default();
@@ -515,35 +482,4 @@ fn a_client_is_not_cut_off_for_the_time_that_the_proxy_takes() {
     stream.write_all(b"re").unwrap();
     assert_eq!(read_one(&mut stream).status, 200);
     world.end(proxy);
-}
-
-#[test]
-fn one_forbidden_path_does_not_take_the_right_license_token_from_the_others() {
-    let world = World::new();
-    let new = "canary+another/token=8d";
-    let address = scripted(move |stream, head| {
-        let is_new = head.contains(&format!("iam-token: {new}"));
-        let status = match (head.contains("/forbidden"), is_new) {
-            (false, true) => "200 OK",
-            (true, true) | (false, false) => "401 Unauthorized",
-            // Whatever it is, it does not say that the old token is good.
-            (true, false) => "503 Service Unavailable",
-        };
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        stream.write_all(answer.as_bytes()).unwrap();
-    });
-    let proxy = in_front_of(&world, address, "", "");
-    proxy.ready();
-    let old = world.simulator.license_token();
-    world.write("license-token", new);
-    eventually("the new token", || {
-        (proxy.get("/x", &[]).status == 200).then_some(())
-    });
-    for _ in 0..20 {
-        assert_ne!(proxy.get("/forbidden", &[]).status, 200);
-        assert_eq!(proxy.get("/x", &[]).status, 200);
-    }
-    let mut secrets = world.secrets();
-    secrets.extend([old, new.to_owned()]);
-    proxy.end(secrets);
 }

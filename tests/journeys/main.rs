@@ -29,6 +29,7 @@ mod probes_tell_the_truth;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
+mod the_former_license_token_is_tried;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
