@@ -7,11 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod corpora;
+mod origin;
 mod proxy;
 mod scripted;
+mod strict;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
+mod ambiguous_requests_in_bulk;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;
@@ -20,6 +24,7 @@ mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
 mod end_is_orderly;
 mod faults_are_told;
+mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod probes_tell_the_truth;
