@@ -148,11 +148,15 @@ impl Origin {
         upstream: &str,
         route: &str,
     ) -> Proxy {
+        let attach = match route.contains("attach = ") {
+            true => "",
+            false => "attach = 'raw'\n",
+        };
         let proxy = world.start_with(&format!(
             "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\n[listener.local]\naddress = '127.0.0.1:0'\n{listener}\n\
              [upstream.raw]\nurl = 'http://{}'\nplain_http = true\n{upstream}\n\
              [credential.raw.token]\nvalue = {{ file = 'license-token' }}\nupstream = 'raw'\n\
-             [route.raw]\npath = '/'\nupstream = 'raw'\nattach = 'raw'\n{route}\n",
+             [route.raw]\npath = '/'\nupstream = 'raw'\n{attach}{route}\n",
             self.address
         ));
         proxy.ready();
