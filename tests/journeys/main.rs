@@ -17,6 +17,7 @@ mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
 mod ambiguous_requests_in_bulk;
 mod answers_are_one_answer;
+mod any_request_arrives;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;
