@@ -77,6 +77,7 @@ fn malformed_answers_are_502_and_their_connection_ends() {
         "HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n".into(),
         "HTTP/1.1 2000 OK\r\n\r\n".into(),
         "ICY 200 OK\r\n\r\n".into(),
+        "HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n".into(),
         large,
         many,
     ] {

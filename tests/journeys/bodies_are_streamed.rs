@@ -1,7 +1,7 @@
 //! Bodies go on as they come, both ways, and none is kept.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -89,7 +89,7 @@ fn large_bodies_pass_both_ways_without_being_kept() {
     let before = proxy.resident();
     let stream = client::connect(proxy.address());
     let mut writer = stream.try_clone().unwrap();
-    let sending = std::thread::spawn(move || {
+    let sending = thread::spawn(move || {
         let head = format!(
             "POST /simulator/mirror HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n"
         );
@@ -211,7 +211,7 @@ fn piece() -> Vec<u8> {
 }
 
 /// Writes pieces until all is out, and counts.
-fn write_large(to: &mut impl std::io::Write, count: &AtomicUsize) {
+fn write_large(to: &mut impl Write, count: &AtomicUsize) {
     let piece = piece();
     while count.load(Ordering::SeqCst) < LARGE {
         to.write_all(&piece).unwrap();
@@ -220,7 +220,7 @@ fn write_large(to: &mut impl std::io::Write, count: &AtomicUsize) {
 }
 
 /// Reads all of it, and whether each byte is the one that was sent.
-fn read_large(from: &mut impl std::io::Read) -> bool {
+fn read_large(from: &mut impl Read) -> bool {
     let (expected, mut found) = (piece(), vec![0; 1 << 20]);
     (0..LARGE >> 20).all(|_| from.read_exact(&mut found).is_ok() && found == expected)
 }

@@ -116,6 +116,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
     Chunked,

@@ -20,7 +20,7 @@ use crate::fault::Fault;
 /// Makes the head of an upstream's answer fit to be passed on.
 ///
 /// # Errors
-/// `upstream_protocol` for an answer whose framing can be read in two ways, or one that switches protocols unasked.
+/// `upstream_protocol` for what is [no answer](is_answer).
 pub fn clean(
     head: &mut Parts,
     route: &Route,
@@ -28,8 +28,7 @@ pub fn clean(
     attached: &Attached,
     trip: &Trip,
 ) -> Result<(), Fault> {
-    let is_clear = framing_is_clear(&head.headers, head.version);
-    if !is_clear || head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if !is_answer(head) {
         return Err(Fault::UpstreamProtocol);
     }
     drop_hop_by_hop(&mut head.headers);
@@ -65,6 +64,15 @@ pub fn clean(
         head.headers.append(PROXY_STATUS, status);
     }
     Ok(())
+}
+
+/// Whether the head is one of an answer that everybody reads alike: not one that switches protocols unasked, and none
+/// of the status codes that there are not.
+pub fn is_answer(head: &Parts) -> bool {
+    let status = head.status;
+    framing_is_clear(&head.headers, head.version)
+        && status != StatusCode::SWITCHING_PROTOCOLS
+        && status.as_u16() < 600
 }
 
 /// The answer that the proxy gives instead of an upstream's.
