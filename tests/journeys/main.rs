@@ -32,6 +32,7 @@ mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod probes_tell_the_truth;
+mod targets_say_what_they_said;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod weaknesses_of_others;
