@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     client::{self, pause, read_one},
     proxy::World,
+    scripted::{in_front_of, scripted},
 };
 
 /// A listener whose time-outs are short.
@@ -168,5 +169,55 @@ fn an_idle_connection_costs_next_to_nothing() {
         (grown < COUNT * (12 << 10)).then_some(())
     });
     assert_eq!(connections.len(), COUNT);
+    world.end(proxy);
+}
+
+#[test]
+fn slow_clients_in_numbers_end_on_time_and_keep_nobody_out() {
+    let world = World::new();
+    let proxy = world.start(HASTY);
+    proxy.ready();
+    let starts: [&[u8]; 3] = [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        b"POST /simulator/mirror HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nslow",
+        b"POST /simulator/mirror HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4;slow",
+    ];
+    let mut slow: Vec<_> = (0..300).map(|_| client::connect(proxy.address())).collect();
+    for (stream, start) in slow.iter_mut().zip(starts.iter().cycle()) {
+        stream.write_all(start).unwrap();
+    }
+    assert_eq!(proxy.get("/simulator/status/200", &[]).status, 200);
+    for mut stream in slow {
+        // Whatever comes, the end comes; a read waits no longer than the test's patience.
+        let mut rest = Vec::new();
+        match std::io::Read::read_to_end(&mut stream, &mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+    assert_eq!(proxy.get("/simulator/status/200", &[]).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn a_client_that_never_reads_is_closed() {
+    let world = World::new();
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let address = scripted(move |stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let piece = [b"10000\r\n".as_slice(), &[b'x'; 1 << 16], b"\r\n"].concat();
+        while stream.write_all(&piece).is_ok() {}
+        ended.lock().unwrap().send(()).unwrap();
+    });
+    let proxy = in_front_of(&world, address, "", "stall_timeout = '1s'");
+    let mut stream = client::connect(proxy.address());
+    stream
+        .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    has_ended
+        .recv_timeout(client::PATIENCE)
+        .expect("the upstream's end");
+    drop(stream);
     world.end(proxy);
 }

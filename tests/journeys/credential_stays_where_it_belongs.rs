@@ -1,6 +1,6 @@
 //! A credential goes to its own upstream only, and does not come back in an answer.
 
-use crate::proxy::World;
+use crate::{origin::Origin, proxy::World};
 
 #[test]
 fn each_upstream_gets_its_own_credential() {
@@ -131,5 +131,42 @@ fn a_route_with_nothing_attached_passes_what_the_client_says() {
     let got = world.got_one();
     assert_eq!(got.header_values("authorization"), ["Bearer mine"]);
     assert_eq!(got.target, "/ml/v1/x?token=mine");
+    world.end(proxy);
+}
+
+#[test]
+fn without_a_credential_the_clients_own_does_not_pass() {
+    let world = World::new();
+    let origin = Origin::echoing();
+    let proxy = world.start(&format!(
+        r#"
+listener.local = {{ address = "127.0.0.1:0" }}
+[upstream.raw]
+url = "http://{}"
+plain_http = true
+[credential.absent.token]
+value = {{ file = "absent" }}
+upstream = "raw"
+[route.header]
+path = "/header"
+upstream = "raw"
+attach = "absent"
+[route.query]
+path = "/query"
+upstream = "raw"
+attach = [{{ credential = "absent", query = "token" }}]
+"#,
+        origin.address
+    ));
+    for target in ["/header", "/query?token=mine", "/query?%74oken=mine"] {
+        let answer = proxy.get(target, &["Authorization: Bearer mine"]);
+        assert_eq!(
+            (answer.status, answer.code()),
+            (503, "credential_unavailable".into()),
+            "{target}"
+        );
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert!(origin.take().is_empty(), "something went upstream");
     world.end(proxy);
 }

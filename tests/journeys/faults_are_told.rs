@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
@@ -202,5 +202,31 @@ fn a_loop_ends() {
         }
     });
     assert_fault(&proxy.get("/", &[]), 508, "loop_detected");
+    world.end(proxy);
+}
+
+#[test]
+fn an_upstream_that_accepts_nobody_is_late() {
+    let world = World::new();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // Until its queue is full: then the kernel says nothing at all.
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue is never full");
+    }
+    let proxy = in_front_of(&world, address, "connect_timeout = '500ms'", "");
+    let began = Instant::now();
+    assert_fault(&proxy.get("/", &[]), 504, "upstream_timeout");
+    assert!(
+        began.elapsed() >= Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
     world.end(proxy);
 }

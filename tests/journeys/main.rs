@@ -7,12 +7,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod corpora;
+mod origin;
 mod proxy;
 mod scripted;
+mod strict;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
+mod ambiguous_requests_in_bulk;
+mod answers_are_one_answer;
 mod any_login_can_be_written;
+mod any_request_arrives;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;
@@ -21,15 +27,20 @@ mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
 mod doctor_tells_what_is_wrong;
 mod end_is_orderly;
+mod expectations_are_passed_on;
 mod faults_are_told;
+mod headers_go_where_they_belong;
 mod ibm_env_is_understood;
+mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod probes_tell_the_truth;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
+mod targets_say_what_they_said;
 mod the_former_license_token_is_tried;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
+mod weaknesses_of_others;

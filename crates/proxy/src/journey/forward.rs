@@ -9,6 +9,7 @@ use std::{
 
 use http::{Request, request::Parts, response};
 use http_body::Body as _;
+use hyper::ext::on_informational;
 use token_source::connect::with_causes;
 
 use super::{answer::Passing, pool::Pool, upload::Upload};
@@ -34,18 +35,22 @@ pub async fn forward(
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let mut request = Request::from_parts(head, upload);
+    if let Some(tell) = request.body_mut().awaits_leave() {
+        on_informational(&mut request, move |answer| tell(answer.status()));
+    }
     loop {
         let spare = (connection.reused && repeatable).then(|| head_of(&request));
         request
             .body_mut()
             .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
         connection.watch.arm(upstream.first_byte_timeout);
-        connection.heard.set(false);
+        connection.heard.begin();
         let answer = connection.sender.try_send_request(request);
         let mut error = match before(&connection.watch, answer).await {
             None => return Err(Fault::UpstreamTimeout),
             Some(Ok(answer)) => {
                 progress.answered.set(true);
+                connection.heard.head();
                 let (head, incoming) = answer.into_parts();
                 let pool = Rc::clone(pool);
                 let passing = Passing {
@@ -63,7 +68,7 @@ pub async fn forward(
             return Err(fault);
         }
         let unsent = error.take_message().filter(|_| connection.reused);
-        let Some(again) = unsent.or(spare.filter(|_| !connection.heard.get())) else {
+        let Some(again) = unsent.or(spare.filter(|_| connection.heard.is_nothing())) else {
             tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
             return Err(Fault::UpstreamProtocol);
         };

@@ -166,11 +166,7 @@ pub async fn travel(
     );
     trip.identify(&head.headers);
 
-    let waits_for_leave = head.version == Version::HTTP_11
-        && head
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(&head.headers);
     let body = Upload::new(body, Rc::clone(&client), waits_for_leave);
     let progress = body.progress();
 
@@ -230,7 +226,9 @@ async fn steps(
     if head.method == Method::OPTIONS && came == "*" {
         return Err(Fault::MethodNotAllowed);
     }
-    let (index, path) = view.find(listener, host, Path::parse(came.path())?)?;
+    let path = Path::parse(came.path())?;
+    query::check(came.query())?;
+    let (index, path) = view.find(listener, host, path)?;
     let (route, mine) = (&view.plan.routes[index], &view.routes[index]);
     trip.routed(&route.name, &mine.tally);
     let public = route.pass(&head.method, path)?;

@@ -62,15 +62,22 @@ pub struct Connection {
     pub watch: Rc<Watch>,
     /// It carried a request before: the upstream may be closing it at this moment.
     pub reused: bool,
-    /// The upstream has said something since this was last set to `false`.
-    pub heard: Rc<Cell<bool>>,
+    /// What the upstream has said to the request under way.
+    pub heard: Rc<Heard>,
     driver: AbortHandle,
 }
 
-/// The bytes of an upstream, with an eye on whether any have come.
+/// How much an upstream has said before the head of its answer was whole.
+#[derive(Debug, Default)]
+pub struct Heard {
+    bytes: Cell<usize>,
+    has_head: Cell<bool>,
+}
+
+/// The bytes of an upstream, with an eye on how many have come.
 struct Line {
     stream: connect::Connection,
-    heard: Rc<Cell<bool>>,
+    heard: Rc<Heard>,
 }
 
 impl Pool {
@@ -133,7 +140,7 @@ impl Pool {
         builder
             .max_buf_size(MAX_ANSWER_HEAD)
             .max_header_size(MAX_ANSWER_HEAD);
-        let heard = Rc::new(Cell::new(false));
+        let heard = Rc::<Heard>::default();
         let line = Line {
             stream,
             heard: Rc::clone(&heard),
@@ -184,6 +191,24 @@ impl Pool {
     }
 }
 
+impl Heard {
+    /// A request leaves.
+    pub fn begin(&self) {
+        self.bytes.set(0);
+        self.has_head.set(false);
+    }
+
+    /// The head of its answer is there.
+    pub fn head(&self) {
+        self.has_head.set(true);
+    }
+
+    /// No byte of an answer has come.
+    pub fn is_nothing(&self) -> bool {
+        self.bytes.get() == 0
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         // An upload that the upstream no longer reads would hold its client's connection.
@@ -200,8 +225,12 @@ impl AsyncRead for Line {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.heard.set(true);
+        if !this.heard.has_head.get() {
+            let bytes = this.heard.bytes.get() + buf.filled().len() - before;
+            this.heard.bytes.set(bytes);
+            if bytes > MOST_BEFORE_ANSWER {
+                return Poll::Ready(Err(io::Error::other("an answer that never begins")));
+            }
         }
         polled
     }
@@ -245,3 +274,7 @@ const MAX_IDLE: usize = 256;
 
 /// Largest head of an answer, in bytes.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
+
+/// What may come before the head of an answer is whole, in bytes: 1xx answers without an end are no answer. More than
+/// a head and what is read ahead of its body.
+const MOST_BEFORE_ANSWER: usize = 4 * MAX_ANSWER_HEAD;

@@ -6,6 +6,19 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 
+use crate::fault::Fault;
+
+/// Refuses a query with bytes that may not stand in one: who reads them as what is anybody's guess.
+///
+/// # Errors
+/// `bad_request`.
+pub fn check(query: Option<&str>) -> Result<(), Fault> {
+    match query.is_none_or(|query| query.bytes().all(|byte| byte.is_ascii_graphic())) {
+        true => Ok(()),
+        false => Err(Fault::BadRequest),
+    }
+}
+
 /// A query without the pairs of these names, in whatever spelling; every other byte stays. Pairs end at `&` and `;`,
 /// as some servers read them.
 pub fn without<'a>(query: &'a str, names: &[String]) -> Cow<'a, str> {

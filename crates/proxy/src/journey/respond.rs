@@ -11,7 +11,7 @@ use super::{
     attach::Attached,
     pool::Upstream,
     query::without,
-    rewrite::drop_hop_by_hop,
+    rewrite::{drop_hop_by_hop, framing_is_clear},
     route::Route,
     trip::{REQUEST_ID, Trip},
 };
@@ -20,7 +20,7 @@ use crate::fault::Fault;
 /// Makes the head of an upstream's answer fit to be passed on.
 ///
 /// # Errors
-/// `upstream_protocol` for an answer with two lengths, or one that switches protocols unasked.
+/// `upstream_protocol` for what is [no answer](is_answer).
 pub fn clean(
     head: &mut Parts,
     route: &Route,
@@ -28,12 +28,14 @@ pub fn clean(
     attached: &Attached,
     trip: &Trip,
 ) -> Result<(), Fault> {
-    let two_lengths = head.headers.contains_key(header::TRANSFER_ENCODING)
-        && head.headers.contains_key(header::CONTENT_LENGTH);
-    if two_lengths || head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if !is_answer(head) {
         return Err(Fault::UpstreamProtocol);
     }
     drop_hop_by_hop(&mut head.headers);
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    route.rewrite.via.append(&mut head.headers, head.version);
     head.version = http::Version::HTTP_11;
     if route.rewrite.attaches && !route.rewrite.pass_cookies {
         head.headers.remove(header::SET_COOKIE);
@@ -62,6 +64,15 @@ pub fn clean(
         head.headers.append(PROXY_STATUS, status);
     }
     Ok(())
+}
+
+/// Whether the head is one of an answer that everybody reads alike: not one that switches protocols unasked, and none
+/// of the status codes that there are not.
+pub fn is_answer(head: &Parts) -> bool {
+    let status = head.status;
+    framing_is_clear(&head.headers, head.version)
+        && status != StatusCode::SWITCHING_PROTOCOLS
+        && status.as_u16() < 600
 }
 
 /// The answer that the proxy gives instead of an upstream's.

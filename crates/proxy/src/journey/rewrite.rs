@@ -33,8 +33,16 @@ pub struct Rewrite {
     pub forwarded: Forwarded,
     /// The upstream's authority.
     pub host: HeaderValue,
-    /// Our name in `Via`, unique to this process.
-    pub via: HeaderValue,
+    /// What we are called in `Via`.
+    pub via: Via,
+}
+
+/// What this process is called in `Via`: nobody else's name, so that a loop is one.
+#[derive(Debug, Clone)]
+pub struct Via {
+    name: String,
+    http_10: HeaderValue,
+    http_11: HeaderValue,
 }
 
 /// The target of a request on its way upstream.
@@ -60,6 +68,7 @@ impl Rewrite {
     ) -> Result<(), Fault> {
         self.check_loop(&head.headers)?;
         let keeps_te = asks_for_trailers(&head.headers);
+        let keeps_expect = !expects_leave(&head.headers) || may_wait_for_leave(head);
         let nominated = nominated(&head.headers);
         let dropped: SmallVec<[HeaderName; 8]> = head
             .headers
@@ -69,6 +78,9 @@ impl Rewrite {
             .collect();
         for name in dropped {
             head.headers.remove(name);
+        }
+        if !keeps_expect {
+            head.headers.remove(header::EXPECT);
         }
         if keeps_te {
             head.headers
@@ -81,7 +93,7 @@ impl Rewrite {
             head.headers.insert(name, value.clone());
         }
         head.headers.insert(header::HOST, self.host.clone());
-        head.headers.append(header::VIA, self.via.clone());
+        self.via.append(&mut head.headers, head.version);
         head.version = Version::HTTP_11;
         Ok(())
     }
@@ -116,36 +128,45 @@ impl Rewrite {
     fn is_dropped(&self, name: &HeaderName, nominated: &[HeaderName]) -> bool {
         let text = name.as_str();
         let dropped = match text {
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "expect" => true,
             // The framing stays as it is: hyper's client sends no body at all on a GET without it.
             "transfer-encoding" | "content-length" | "host" => return false,
+            _ if memchr::memchr(b'_', text.as_bytes()).is_none() => self.is_ours(text),
+            // Many servers take `_` and `-` for one, and would count both.
+            _ => match &*text.replace('_', "-") {
+                "transfer-encoding" | "content-length" => true,
+                dashed => self.is_ours(dashed),
+            },
+        };
+        dropped || nominated.contains(name) || (self.attaches && self.is_attached_header(text))
+    }
+
+    /// Whether a header of this name is not the client's to send on.
+    fn is_ours(&self, text: &str) -> bool {
+        match text {
+            "connection" | "keep-alive" | "te" | "upgrade" | "http2-settings" => true,
             "authorization" | "x-proxy-key" => self.attaches,
             "cookie" => self.attaches && !self.pass_cookies,
             "forwarded" => self.forwarded == Forwarded::Remove,
             _ if text.starts_with("proxy-") => true,
             _ if text.starts_with("x-forwarded-") => self.forwarded == Forwarded::Remove,
             _ => false,
-        };
-        dropped || nominated.contains(name) || (self.attaches && self.is_attached_header(text))
+        }
     }
 
-    /// Whether a name is that of an attached header, also with `_` for `-`: many servers take both for one.
+    /// Whether a name is that of an attached header, with `_` for `-` or the other way round.
     fn is_attached_header(&self, text: &str) -> bool {
-        let alike = |attached: &str| {
-            text.len() == attached.len()
-                && text
-                    .bytes()
-                    .zip(attached.bytes())
-                    .all(|(a, b)| a == b || (b == b'-' && a == b'_'))
-        };
-        self.attached_headers
-            .iter()
-            .any(|attached| alike(attached.as_str()))
-            || alike("proxy-authorization")
+        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        self.attached_headers.iter().any(|attached| {
+            attached
+                .as_str()
+                .bytes()
+                .map(dashed)
+                .eq(text.bytes().map(dashed))
+        })
     }
 
     fn check_loop(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        let ours = self.via.as_bytes();
+        let ours = self.via.name.as_bytes();
         let seen = headers
             .get_all(header::VIA)
             .iter()
@@ -168,28 +189,52 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Refuses framing that two readers may take for different ones: `Transfer-Encoding` is exactly one `chunked` over
-/// HTTP/1.1, and there is at most one `Content-Length`, written in one way.
+/// Refuses a request whose [framing](framing_is_clear) two readers may take for different ones.
 ///
 /// # Errors
 /// `bad_request`.
 pub fn check_framing(head: &Parts) -> Result<(), Fault> {
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if !chunked || codings.next().is_some() || head.version != Version::HTTP_11 {
-            return Err(Fault::BadRequest);
+    match framing_is_clear(&head.headers, head.version) {
+        true => Ok(()),
+        false => Err(Fault::BadRequest),
+    }
+}
+
+/// Whether nobody can read the framing in another way: `Transfer-Encoding` is exactly one `chunked` over HTTP/1.1, or
+/// there is one `Content-Length`, written in the one way, or neither.
+pub fn framing_is_clear(headers: &HeaderMap, version: Version) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (_, Some(_)) => return false,
+        (length, None) => length.map(HeaderValue::as_bytes),
+    };
+    match (codings.next(), codings.next(), length) {
+        (None, _, None | Some(b"0")) => true,
+        (None, _, Some(digits)) => {
+            digits.iter().all(u8::is_ascii_digit)
+                && digits.first().is_some_and(|first| *first != b'0')
         }
+        (Some(coding), None, None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11
+        }
+        _ => false,
     }
-    let mut lengths = head
-        .headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    match (lengths.next(), lengths.next()) {
-        (_, Some(_)) | (Some([b'0', _, ..]), _) => Err(Fault::BadRequest),
-        _ => Ok(()),
-    }
+}
+
+/// Whether a client waits for leave to send its body.
+pub fn expects_leave(headers: &HeaderMap) -> bool {
+    let mut expected = headers.get_all(header::EXPECT).iter();
+    let is_leave = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    expected.next().is_some_and(is_leave) && expected.next().is_none()
+}
+
+/// Whether there is anything to wait for leave with: over HTTP/1.0 nobody does, and without a body it means nothing.
+fn may_wait_for_leave(head: &Parts) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    head.version == Version::HTTP_11
+        && (head.headers.contains_key(header::TRANSFER_ENCODING)
+            || length.is_some_and(|length| length != "0"))
 }
 
 /// The headers that `Connection` names; never those that frame or address the message.
@@ -255,6 +300,29 @@ fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls
     append(headers, "x-forwarded-host", client_host);
 }
 
+impl Via {
+    /// A name for this process.
+    pub fn new(name: String) -> Self {
+        let value = |version| {
+            HeaderValue::try_from(format!("{version} {name}")).expect("a name is visible ASCII")
+        };
+        Self {
+            http_10: value("1.0"),
+            http_11: value("1.1"),
+            name,
+        }
+    }
+
+    /// Says that a message came through here, which version it came in.
+    pub fn append(&self, headers: &mut HeaderMap, version: Version) {
+        let ours = match version {
+            Version::HTTP_10 => &self.http_10,
+            _ => &self.http_11,
+        };
+        headers.append(header::VIA, ours.clone());
+    }
+}
+
 /// What an answer says to us and not to the client.
 const OF_ONE_CONNECTION: [HeaderName; 7] = [
     header::CONNECTION,
@@ -278,7 +346,7 @@ impl Default for Rewrite {
             pass_cookies: false,
             forwarded: Forwarded::Remove,
             host: HeaderValue::from_static("upstream:1"),
-            via: HeaderValue::from_static("1.1 watsonx-auth-proxy-test"),
+            via: Via::new("watsonx-auth-proxy-test".into()),
         }
     }
 }

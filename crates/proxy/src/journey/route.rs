@@ -188,7 +188,7 @@ fn is_clear(segment: &str) -> bool {
                     return false;
                 }
             }
-            _ if byte.is_ascii_control() || byte == b' ' => return false,
+            _ if !byte.is_ascii_graphic() => return false,
             _ => {}
         }
     }
@@ -288,6 +288,8 @@ mod tests {
             "/%4",
             "/;x/b",
             "/;",
+            "/\u{e4}",
+            "/\u{7f}",
         ] {
             assert_eq!(
                 Path::parse(path).map(Path::as_str),

@@ -4,17 +4,23 @@ use std::{
     cell::{Cell, RefCell},
     error::Error,
     fmt,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io,
     pin::Pin,
     rc::Rc,
+    sync::Mutex,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
 
 use super::{
     Client,
@@ -58,6 +64,18 @@ pub struct Upload {
     /// What was read of it when it was sent before.
     again: Option<Kept>,
     deadline: Option<(Rc<Watch>, Duration)>,
+    /// The client has not been told to send it.
+    leave: Option<Leave>,
+}
+
+/// Leave to send a body that the client holds back: the upstream's to give, by a `100 Continue`. After a while it is
+/// taken for given, since many servers never say it.
+#[derive(Debug)]
+struct Leave {
+    told: oneshot::Receiver<()>,
+    /// The final answer has come instead.
+    is_refused: bool,
+    enough: Pin<Box<Sleep>>,
 }
 
 /// A body that ended without being whole; says nothing more, since a peer may see the text.
@@ -160,6 +178,7 @@ impl Progress {
             sending: self.sending.get(),
             again,
             deadline: None,
+            leave: None,
         }
     }
 
@@ -220,6 +239,7 @@ impl Upload {
             sending: 0,
             again: None,
             deadline: None,
+            leave: None,
         }
     }
 
@@ -234,6 +254,26 @@ impl Upload {
     /// deadline.
     pub fn moves_deadline(&mut self, watch: Rc<Watch>, within: Duration) {
         self.deadline = Some((watch, within));
+    }
+
+    /// Waits for leave to go out where the client does; the upstream's word is to be told to what is returned.
+    pub fn awaits_leave(&mut self) -> Option<impl Fn(StatusCode) + Send + Sync + use<>> {
+        if !self.progress.waits_for_leave.get() || self.is_end_stream() {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        self.leave = Some(Leave {
+            told,
+            is_refused: false,
+            enough: Box::pin(sleep(LEAVE_TIME)),
+        });
+        let tell = Mutex::new(Some(tell));
+        Some(move |status| {
+            let waiting = tell.lock().ok().filter(|_| status == StatusCode::CONTINUE);
+            if let Some(tell) = waiting.and_then(|mut waiting| waiting.take()) {
+                let _ = tell.send(());
+            }
+        })
     }
 
     /// How far it has come.
@@ -276,6 +316,10 @@ impl Body for Upload {
         if let Some(waiting) = &mut *this.progress.held.borrow_mut() {
             *waiting = Some(cx.waker().clone());
             return Poll::Pending;
+        }
+        if let Some(leave) = &mut this.leave {
+            ready!(leave.poll_given(cx));
+            this.leave = None;
         }
         if let Some(again) = this.again.take() {
             let (bytes, charge) = again.into_bytes();
@@ -342,6 +386,22 @@ impl Body for Upload {
     }
 }
 
+impl Leave {
+    fn poll_given(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_refused {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut self.told).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) => {
+                self.is_refused = true;
+                Poll::Pending
+            }
+            Poll::Pending => self.enough.as_mut().poll(cx),
+        }
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         // A body that was taken back, or is sent once more, is somebody else's to wait for.
@@ -373,6 +433,9 @@ impl fmt::Display for Cut {
 }
 
 impl Error for Cut {}
+
+/// How long an upstream may keep a client waiting for leave.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// What is read of the body of a refused request, in bytes.
 const MOST_DISCARDED: usize = 16 << 20;

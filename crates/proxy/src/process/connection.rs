@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::Request;
+use http::{Request, Version};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -68,6 +68,7 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             vitals: Rc::clone(&vitals),
         };
         let service = service_fn(|request: Request<Incoming>| {
+            vitals.is_http_10.set(request.version() == Version::HTTP_10);
             let turn = vitals.head_is_complete(!request.body().is_end_stream());
             let journey = travel(request, worker.view(), listener, turn);
             async { Ok::<_, Infallible>(journey.await) }
@@ -118,12 +119,14 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut told_to_end = false;
+    let (mut told_to_end, mut cut) = (false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                 if let Err(error) = ended {
                     worker.connection_failed(&error);
+                    // The end of the connection is the end of the answer: a cut one must not look whole.
+                    cut = error.is_user() && vitals.is_http_10.get();
                 }
                 return Poll::Ready(false);
             }
@@ -137,6 +140,10 @@ where
         }
     })
     .await;
+    if cut {
+        connection.into_parts().io.stream.into_inner().reset();
+        return None;
+    }
     quiet.then(|| connection.into_parts())
 }
 
@@ -156,6 +163,8 @@ struct Vitals {
     waits_for_body: Cell<bool>,
     write_blocked: Cell<bool>,
     draining: Cell<bool>,
+    /// The request under way is of HTTP/1.0, which knows no chunks.
+    is_http_10: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +199,7 @@ impl Vitals {
             waits_for_body: Cell::new(false),
             write_blocked: Cell::new(false),
             draining: Cell::new(false),
+            is_http_10: Cell::new(false),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
         admit::{Admission, Users},
         attach::Attachment,
         pool::Upstream,
-        rewrite::Rewrite,
+        rewrite::{Rewrite, Via},
         route::Route,
     },
 };
@@ -37,9 +37,7 @@ pub struct Built {
 pub fn build(config: &Config) -> Built {
     let (keepers, feeds): (Vec<_>, Vec<_>) =
         config.credentials.iter().cloned().map(Keeper::new).unzip();
-    let via = format!("1.1 watsonx-auth-proxy-{:08x}", fastrand::u32(..));
-    let via =
-        HeaderValue::try_from(via).expect("a name and a number in hexadecimal are visible ASCII");
+    let via = Via::new(format!("watsonx-auth-proxy-{:08x}", fastrand::u32(..)));
 
     // Longest prefix first; among equals those that want a host.
     let mut order: Vec<usize> = (0..config.routes.len()).collect();
@@ -92,7 +90,7 @@ fn build_route(
     route: &config::Route,
     upstreams: &[Arc<Upstream>],
     feeds: &[Feed],
-    via: &HeaderValue,
+    via: &Via,
 ) -> Route {
     let upstream = &upstreams[route.upstream];
     let header_of = |place: &Place| match place {

@@ -4,8 +4,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -35,6 +37,18 @@ impl Stream {
             #[cfg(unix)]
             Self::Unix(unix) => unix.poll_read_ready(cx),
         }
+    }
+
+    /// Ends the connection so that the client sees it break off, as far as the transport can say so: over TLS an end
+    /// that was not said is one, and a unix socket has no such thing.
+    pub fn reset(self) {
+        let tcp = match &self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+            #[cfg(unix)]
+            Self::Unix(_) => return,
+        };
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
