@@ -38,9 +38,9 @@ pub(crate) enum Remaining {
 }
 
 /// The lifetime of a token issued just now: `exp - iat` of a JWT, which no wrong clock can distort, less the second
-/// that a server may have rounded away; else `exp`
-/// alone, then what the answer says, each against our clock `now`; else `fallback`. A source that is not above
-/// zero is passed over.
+/// that a server may have rounded away, or `expires_in` beside it where that is less, since a server may hand out a
+/// token that it has had for a while; else `exp` alone, then what the answer says, each against our clock `now`; else
+/// `fallback`. A source that is not above zero is passed over.
 pub(crate) fn of_issued(
     token: &str,
     hints: Hints,
@@ -54,15 +54,20 @@ pub(crate) fn of_issued(
         Some(iat) => bounded(exp - iat),
         None => bounded(exp - now),
     });
-    let beside = || {
-        hints
-            .expires_in
-            .and_then(|expires_in| bounded(but_a_second(expires_in)))
-            .or_else(|| bounded(hints.expiration? - now))
+    let expires_in = hints
+        .expires_in
+        .and_then(|expires_in| bounded(but_a_second(expires_in)));
+    // Milliseconds, most likely, if it lies so far ahead.
+    let expiration = || {
+        let left = hints.expiration? - now;
+        bounded(left).filter(|_| left < FARTHEST_EXPIRATION)
     };
+    let is_cached = |length: &Duration| expires_in.is_some_and(|less| less < *length);
+    let in_token = in_token.filter(|length| !is_cached(length));
     Lifetime {
         length: in_token
-            .or_else(beside)
+            .or(expires_in)
+            .or_else(expiration)
             .unwrap_or_else(|| fallback.clamp(SHORTEST, LONGEST)),
         in_token: in_token.is_some(),
     }
@@ -132,6 +137,7 @@ fn unix(time: SystemTime) -> f64 {
 /// Longer lifetimes are cut to this, which costs one early renewal a month.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
+const FARTHEST_EXPIRATION: f64 = 366.0 * 24.0 * 3600.0;
 
 /// JWTs have no padding; some issuers write it.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -178,6 +184,26 @@ mod tests {
             (jwt(r#"{"iat":1000,"exp":1005}"#), none, 4, true),
             (jwt(r#"{"iat":1000.5,"exp":1010.5}"#), none, 10, true),
             (jwt(r#"{"iat":"1000","exp":"1010"}"#), none, 9, true),
+            // A token out of the server's cache.
+            (
+                jwt(r#"{"iat":1000,"exp":4600}"#),
+                hints(Some(60.0), None),
+                59,
+                false,
+            ),
+            (
+                jwt(r#"{"iat":1000,"exp":1060}"#),
+                hints(Some(3600.0), None),
+                59,
+                true,
+            ),
+            // Milliseconds.
+            (
+                "opaque".into(),
+                hints(None, Some(now_is(60) as f64 * 1000.0)),
+                600,
+                false,
+            ),
             // exp alone, against our clock.
             (jwt(&format!(r#"{{"exp":{}}}"#, now_is(60))), none, 60, true),
             // Nonsense in the token: what stands beside it, else the fallback.

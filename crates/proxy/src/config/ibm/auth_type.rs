@@ -1,6 +1,6 @@
 //! IBM's ways to log in by their names, each with its properties and the kind of credential that it is here.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use token_source::{
     Kind, Location, Origin,
@@ -8,7 +8,8 @@ use token_source::{
         Proof, Text,
         cloud::{
             CR_TOKEN_FILES, CallerExtClaim, Client, Container, Iam, IamAssume, ImsVersion, Mcsp,
-            McspV2, Profile, ScopeCollection, Vpc, VpcProfile, default_url, strip_endpoint,
+            McspV2, Profile, ScopeCollection, VPC_URL, Vpc, VpcProfile, default_url,
+            strip_endpoint,
         },
     },
     tls::Roots,
@@ -194,6 +195,20 @@ fn login_server(reading: &mut Reading, kind: &'static str) -> Option<Origin> {
     Some(origin)
 }
 
+/// The metadata service, which speaks plain HTTP at an address that no router passes on.
+fn metadata_service(reading: &mut Reading) -> Option<Origin> {
+    let written = reading.properties.text("AUTH_URL");
+    let url = written.as_deref().map_or(VPC_URL, String::as_str);
+    let mut origin = Origin::parse(url, Arc::default()).ok();
+    if let Some(origin) = &mut origin {
+        strip_endpoint("vpc", &mut origin.base_path);
+    }
+    match origin {
+        Some(origin) if origin.url() == VPC_URL => Some(origin),
+        _ => login_server(reading, "vpc"),
+    }
+}
+
 fn iam(reading: &mut Reading) -> Option<Kind> {
     iam_login(reading, "iam").map(Kind::Iam)
 }
@@ -260,7 +275,7 @@ fn container(reading: &mut Reading) -> Option<Kind> {
 }
 
 fn vpc(reading: &mut Reading) -> Option<Kind> {
-    let origin = login_server(reading, "vpc");
+    let origin = metadata_service(reading);
     let version = choice(reading, "VPC_IMS_VERSION", &ImsVersion::NAMES);
     let [crn, id, name] = PROFILE.map(|property| text(reading, property));
     let profile = match (crn, id, name) {

@@ -26,10 +26,7 @@ pub(super) fn look_up(service: &str, environment: &Environment) -> Result<Proper
         found,
         mistakes: Vec::new(),
     };
-    for (path, is_named) in files(environment) {
-        if !is_named && !path.is_file() {
-            continue;
-        }
+    if let Some((path, is_named)) = file(environment) {
         let properties = read_file(&path, service)?;
         if !properties.is_empty() {
             let name = path.display().to_string();
@@ -59,18 +56,16 @@ pub(super) fn look_up(service: &str, environment: &Environment) -> Result<Proper
     ))
 }
 
-/// Where a file may be, and whether the operator named it; one that is named is the only one.
-fn files(environment: &Environment) -> Vec<(PathBuf, bool)> {
+/// The file, and whether the operator named it. As in IBM's cores, the first that is there is the only one, whether it
+/// has any property or not.
+fn file(environment: &Environment) -> Option<(PathBuf, bool)> {
     if let Some(named) = environment.path(FILE_VARIABLE) {
-        return vec![(named_file(named, environment), true)];
+        return Some((named_file(named, environment), true));
     }
     let here = environment.working_directory().join(FILE_NAME);
     let home = environment.path("HOME").map(|home| home.join(FILE_NAME));
-    [Some(here), home]
-        .into_iter()
-        .flatten()
-        .map(|path| (path, false))
-        .collect()
+    let mut places = [Some(here), home].into_iter().flatten();
+    places.find(|path| path.is_file()).map(|path| (path, false))
 }
 
 /// The file itself, or the one of the usual name in a directory, as IBM's Node core has it.
@@ -166,7 +161,8 @@ fn in_vcap(service: &str, environment: &Environment) -> Vec<Found> {
     });
     let mut found: Vec<_> = fields.collect();
     // The guess of IBM's cores.
-    if found.iter().any(|found| found.name == "USERNAME") {
+    let has = |name: &str| found.iter().any(|found| found.name == name);
+    if has("USERNAME") && has("PASSWORD") {
         found.push(Found {
             name: "AUTH_TYPE".to_owned(),
             value: Zeroizing::new("basic".to_owned()),

@@ -7,7 +7,7 @@ mod properties;
 
 use std::sync::Arc;
 
-use token_source::{Location, Origin, Trust, credential::cloud::VPC_URL, tls::Roots};
+use token_source::{Location, Origin, Trust, tls::Roots};
 
 use self::{
     auth_type::{AUTH_TYPES, AuthType, Build},
@@ -170,13 +170,13 @@ impl Reading {
         let trust = self.trust(waiver, roots);
         match Origin::parse(url, Arc::new(trust)) {
             Err(error) => self.properties.wrong(key, check::origin_wrong(error)),
-            Ok(origin) if !origin.tls && !self.plain_http && origin.url() != VPC_URL => {
+            Ok(origin) if !origin.tls && !self.plain_http => {
                 let what = "your credential would cross the network in the clear";
                 let hint = "write https://, or waive TLS by name: --plain-http";
                 self.properties.wrong(key, Wrong::new(what, hint))
             }
             Ok(origin) => {
-                if !origin.tls && origin.url() != VPC_URL {
+                if !origin.tls {
                     self.waive("plain_http", key);
                 }
                 Some(origin)

@@ -117,8 +117,9 @@ fn the_first_source_that_has_any_counts() {
         .file("named.env", other)
         .set("IBM_CREDENTIALS_FILE", "../named.env");
     assert_eq!(from(&setting), "WATSONX_… of the environment");
-    // One without any is in nobody's way.
-    assert!(from(&home().file("work/ibm-credentials.env", other)).contains("/home/"));
+    // The first file that is there is the only one, whether it has any or not.
+    let setting = home().file("work/ibm-credentials.env", other);
+    assert_eq!(from(&setting), "WATSONX_… of the environment");
 }
 
 #[test]
@@ -449,4 +450,34 @@ fn what_is_not_there_is_told() {
 
         1 mistake"#]]
     .assert_eq(&near.told());
+}
+
+#[test]
+fn only_the_metadata_login_speaks_plain_http_to_the_metadata_service() {
+    let base = [
+        ("WATSONX_URL", "https://h"),
+        ("WATSONX_AUTH_URL", "http://169.254.169.254"),
+        ("WATSONX_APIKEY", CANARY),
+    ];
+    for (auth_type, is_right) in [("vpc", true), ("iam", false), ("mcsp", false)] {
+        let setting = Setting::new().all(&base);
+        let setting = setting.set("WATSONX_AUTH_TYPE", auth_type);
+        assert_eq!(setting.load().is_ok(), is_right, "{}", setting.told());
+    }
+    let setting = Setting::new().all(&[
+        ("WATSONX_URL", "http://169.254.169.254"),
+        ("WATSONX_AUTH_TYPE", "vpc"),
+    ]);
+    assert!(setting.load().is_err());
+}
+
+#[test]
+fn cloud_foundry_means_basic_only_with_a_password() {
+    for (field, kind) in [("password", "basic"), ("apikey", "iam")] {
+        let services = format!(
+            r#"{{"watsonx":[{{"name":"x","credentials":{{"url":"https://h","username":"u","{field}":"k"}}}}]}}"#
+        );
+        let setting = Setting::new().set("VCAP_SERVICES", &services);
+        assert_eq!(setting.config().credentials[0].kind.name(), kind);
+    }
 }
