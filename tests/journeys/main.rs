@@ -7,8 +7,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod frames;
 mod proxy;
 mod scripted;
+mod streams;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
@@ -20,6 +22,10 @@ mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
 mod end_is_orderly;
 mod faults_are_told;
+mod grpc_passes;
+mod http2_from_clients;
+mod http2_is_bounded;
+mod http2_to_upstreams;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod probes_tell_the_truth;

@@ -14,8 +14,8 @@ use token_source::{
 };
 
 use super::{
-    Admin, Attachment, Config, Forwarded, ListenAddress, Listener, Place, Route, TokenEndpoints,
-    Upstream, Waiver, check, defaults,
+    Admin, Attachment, Config, Forwarded, ListenAddress, Listener, Place, Protocol, Route,
+    TokenEndpoints, Upstream, Waiver, check, defaults,
     reading::Wrong,
     report::{self, Mistake, Report, Severity},
     source::{Environment, Loaded, conclude},
@@ -249,6 +249,7 @@ fn upstream(origin: Origin) -> Upstream {
     Upstream {
         name: Arc::from(PLATFORM),
         origin,
+        protocol: Protocol::Http1,
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
         idle_timeout: defaults::IDLE_TIMEOUT,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request::Parts, uri::PathAndQuery,
 };
 use smallvec::SmallVec;
 
@@ -86,6 +86,20 @@ impl Rewrite {
         Ok(())
     }
 
+    /// Rewrites the trailers of a request in place: what must not stand in its head does not stand there either, nor
+    /// does what would frame or address the message after the fact.
+    pub fn trailers(&self, trailers: &mut HeaderMap) {
+        let nominated = nominated(trailers);
+        let dropped: SmallVec<[HeaderName; 2]> = trailers
+            .keys()
+            .filter(|name| FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated))
+            .cloned()
+            .collect();
+        for name in dropped {
+            trailers.remove(name);
+        }
+    }
+
     /// The target as it goes upstream, with everything in it but the credential.
     pub fn target(&self, route: &Route, came: &PathAndQuery, path: Path<'_>) -> Target {
         let query = came.query();
@@ -166,6 +180,46 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in OF_ONE_CONNECTION {
         headers.remove(name);
     }
+}
+
+/// Makes the head of an HTTP/2 request what the same request over HTTP/1.1 has, which all steps go by: the address in
+/// `Host`, one `Cookie`, chunks where a body has no length.
+///
+/// # Errors
+/// `bad_request` where `Host` contradicts `:authority`, or a value begins or ends with a blank, which the next reader
+/// would take off.
+pub fn as_http1(head: &mut Parts, has_body: bool) -> Result<(), Fault> {
+    let is_trimmed = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
+    if !head.headers.values().all(is_trimmed) {
+        return Err(Fault::BadRequest);
+    }
+    if let Some(authority) = head.uri.authority() {
+        let same = |host: &HeaderValue| {
+            host.as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
+        };
+        if !head.headers.get_all(header::HOST).iter().all(same) {
+            return Err(Fault::BadRequest);
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Fault::BadRequest)?;
+        head.headers.insert(header::HOST, host);
+    }
+    if let Some(target) = head.uri.path_and_query().cloned() {
+        head.uri = Uri::from(target);
+    }
+    let crumbs = head.headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+        let cookie = cookie.map_err(|_| Fault::BadRequest)?;
+        head.headers.insert(header::COOKIE, cookie);
+    }
+    if has_body && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
+    head.version = Version::HTTP_11;
+    Ok(())
 }
 
 /// Refuses framing that two readers may take for different ones: `Transfer-Encoding` is exactly one `chunked` over
@@ -254,6 +308,14 @@ fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls
     );
     append(headers, "x-forwarded-host", client_host);
 }
+
+/// What trailers cannot change any more.
+const FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::HOST,
+    header::TRAILER,
+];
 
 /// What an answer says to us and not to the client.
 const OF_ONE_CONNECTION: [HeaderName; 7] = [
