@@ -292,6 +292,13 @@ async fn errors_and_deadlines_are_the_servers_and_the_clients_own() {
         matches!(late.code(), Code::DeadlineExceeded | Code::Cancelled),
         "{late:?}"
     );
+    // The call is called off on the wire too.
+    within(async {
+        while !proxy.printed().contains("client_gone") {
+            pause(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     world.end(proxy);
 }
 

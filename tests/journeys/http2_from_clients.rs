@@ -221,7 +221,7 @@ async fn a_stalled_stream_is_reset_alone_and_an_idle_connection_is_closed() {
     let world = World::new();
     let address = scripted(|stream, head| {
         if head.starts_with("GET /base/slow") {
-            std::thread::sleep(Duration::from_secs(6));
+            client::pause(Duration::from_secs(6));
             stream.write_all(OK).unwrap();
         } else if head.starts_with("GET") {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n");

@@ -241,6 +241,31 @@ fn windows_of_nothing_hold_neither_memory_nor_others() {
 }
 
 #[test]
+fn an_idle_connection_costs_less_than_an_active_one_may() {
+    const COUNT: usize = 200;
+    let world = World::new();
+    let address = scripted(|stream, _| {
+        let _ = stream.write_all(OK);
+    });
+    let proxy = in_front_of(&world, address, "", "");
+    let open = || {
+        let mut wire = Wire::open(proxy.address(), &[]);
+        let get = request("GET", "/good", &[]);
+        wire.frame(HEADERS, END_HEADERS | END_STREAM, 1, &get);
+        assert!(wire.until(&[DATA]).is_some());
+        wire
+    };
+    drop(open());
+    let before = proxy.resident();
+    let connections: Vec<_> = (0..COUNT).map(|_| open()).collect();
+    client::pause(Duration::from_secs(2));
+    let each = proxy.resident().saturating_sub(before) / COUNT;
+    assert!(each < 64 << 10, "{each} bytes each");
+    assert_eq!(connections.len(), COUNT);
+    world.end(proxy);
+}
+
+#[test]
 fn a_preface_in_pieces_and_one_that_stops() {
     let world = World::new();
     let address = scripted(|stream, _| stream.write_all(OK).unwrap());

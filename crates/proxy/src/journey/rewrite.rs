@@ -433,6 +433,87 @@ mod tests {
         );
     }
 
+    fn over_http1(uri: &str, headers: &[(&str, &str)], body: bool) -> Result<Parts, Fault> {
+        let mut request = Request::get(uri).version(Version::HTTP_2);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut head = request.body(()).unwrap().into_parts().0;
+        as_http1(&mut head, body)?;
+        Ok(head)
+    }
+
+    #[test]
+    fn an_http2_head_says_the_same_over_http1() {
+        let crumbs = [("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
+        let head = over_http1("http://LocalHost:8080/a?b", &crumbs, true).unwrap();
+        assert_eq!(
+            (head.uri.to_string(), head.version),
+            ("/a?b".into(), Version::HTTP_11)
+        );
+        assert_eq!(head.headers[header::HOST], "LocalHost:8080");
+        assert_eq!(head.headers[header::COOKIE], "a=1; b=2; c=3; d=4");
+        assert_eq!(head.headers[header::TRANSFER_ENCODING], "chunked");
+        for (headers, body) in [(&[][..], false), (&[("content-length", "3")], true)] {
+            let head = over_http1("http://localhost/", headers, body).unwrap();
+            assert!(!head.headers.contains_key(header::TRANSFER_ENCODING));
+        }
+        let same = over_http1("http://localhost/", &[("host", "LOCALHOST")], false);
+        assert_eq!(
+            same.unwrap().headers.get_all(header::HOST).iter().count(),
+            1
+        );
+        for bad in [
+            &[("host", "elsewhere")][..],
+            &[("host", "localhost"), ("host", "elsewhere")],
+            &[("x-a", "b ")],
+            &[("x-a", "\tb")],
+        ] {
+            let refused = over_http1("http://localhost/", bad, false);
+            assert_eq!(refused.unwrap_err(), Fault::BadRequest, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_a_head_must_not_have() {
+        let rewrite = Rewrite {
+            attached_headers: vec![HeaderName::from_static("iam-token")],
+            ..Rewrite::default()
+        };
+        let names = [
+            "authorization",
+            "proxy-authorization",
+            "iam-token",
+            "iam_token",
+            "cookie",
+            "connection",
+            "te",
+            "transfer-encoding",
+            "content-length",
+            "host",
+            "trailer",
+            "x-forwarded-for",
+            "grpc-status",
+        ];
+        let trailers = || -> HeaderMap {
+            names
+                .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")))
+                .into_iter()
+                .collect()
+        };
+        let mut kept = trailers();
+        rewrite.trailers(&mut kept);
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["grpc-status"]);
+        let nothing_attached = Rewrite {
+            attaches: false,
+            ..Rewrite::default()
+        };
+        let mut kept = trailers();
+        nothing_attached.trailers(&mut kept);
+        assert!(kept.contains_key("authorization") && kept.contains_key("cookie"));
+        assert!(!kept.contains_key(header::CONTENT_LENGTH) && !kept.contains_key(header::HOST));
+    }
+
     #[test]
     fn framing_that_can_be_read_in_two_ways_is_refused() {
         for headers in [

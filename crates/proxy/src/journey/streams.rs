@@ -29,8 +29,11 @@ use crate::{fault::Fault, sweep::Watch};
 pub struct Streams {
     open: RefCell<Vec<Rc<Shared>>>,
     /// The connection that is being opened, for all requests that wait for one.
-    opening: RefCell<Option<Receiver<Option<Result<(), Fault>>>>>,
+    opening: RefCell<Option<Opening>>,
 }
+
+/// What becomes of a connection that is being opened; `None` until that is known.
+type Opening = Receiver<Option<Result<(), Fault>>>;
 
 /// A place for one request on a connection that others share; what is under way on it is reset when it is dropped.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Streams {
 
     /// Opens a connection, unless one is being opened; the requests that wait for it share its outcome. It goes on
     /// when they give up.
-    fn opening(&self, pool: &Rc<Pool>) -> Receiver<Option<Result<(), Fault>>> {
+    fn opening(&self, pool: &Rc<Pool>) -> Opening {
         if let Some(opening) = &*self.opening.borrow() {
             return opening.clone();
         }
@@ -260,11 +263,91 @@ const SEND_BUFFER: usize = 64 << 10;
 /// Largest head of an answer, in bytes.
 const MAX_ANSWER_HEAD: u32 = 64 << 10;
 
-/// How long an upstream with requests under way says nothing before it is asked whether it is there.
-const SILENCE: Duration = Duration::from_secs(30);
+/// An upstream with requests under way that says nothing from one of these to the next is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// How long it has to answer.
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 
 /// Between two such questions while it still says nothing else.
 const BETWEEN_PINGS: Duration = Duration::from_secs(310);
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use token_source::{Origin, Trust, connect::Connector};
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+        task::{LocalSet, spawn_local},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{config::Protocol, journey::pool::Upstream, sweep::Sweeper, tally::Tally};
+
+    /// Sends a request to a server that treats its connection by `script`; the answer, if one comes within `patience`,
+    /// and how long that took.
+    async fn ask(
+        script: impl AsyncFnOnce(TcpStream) + 'static,
+        patience: Duration,
+    ) -> (Option<Result<(), h2::Error>>, Duration) {
+        let asking = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            spawn_local(async move { script(listener.accept().await.unwrap().0).await });
+            let upstream = Upstream {
+                name: "test".into(),
+                authority: "test".try_into().unwrap(),
+                protocol: Protocol::Http2,
+                connector: Connector::new(Origin::parse(&url, Arc::new(Trust::default())).unwrap()),
+                connect_timeout: patience,
+                first_byte_timeout: patience,
+                idle_timeout: patience,
+            };
+            let sweeper = Sweeper::new();
+            let pool = Pool::new(Arc::new(upstream), Rc::clone(&sweeper), &Tally::default());
+            spawn_local(async move { sweeper.run(|| ()).await });
+            let streams = pool.streams.as_ref().unwrap();
+            let stream = streams.place(&pool).await.unwrap();
+            let request = Request::get("http://test/").body(()).unwrap();
+            let (answer, _) = stream.sender().send_request(request, true).unwrap();
+            let began = Instant::now();
+            let outcome = timeout(patience, answer).await;
+            (
+                outcome.ok().map(|answer| answer.map(|_| ())),
+                began.elapsed(),
+            )
+        };
+        LocalSet::new().run_until(asking).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_answers_no_ping_holds_no_request() {
+        let says_nothing = async |mut stream: TcpStream| {
+            // Settings, and then no more.
+            stream
+                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+                .await
+                .unwrap();
+            std::future::pending::<()>().await;
+        };
+        let (outcome, took) = ask(says_nothing, Duration::from_secs(600)).await;
+        assert!(outcome.unwrap().unwrap_err().is_io());
+        let bounds = SILENCE + PONG_WITHIN..2 * SILENCE + PONG_WITHIN + Duration::from_secs(5);
+        assert!(bounds.contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_no_dead_connection() {
+        let answers_pings = async |stream: TcpStream| {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut requests = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                requests.push(request);
+            }
+        };
+        let (outcome, _) = ask(answers_pings, Duration::from_secs(1800)).await;
+        assert!(outcome.is_none(), "{outcome:?}");
+    }
+}

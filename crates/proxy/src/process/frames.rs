@@ -12,9 +12,9 @@ pub struct Frames {
     in_head: bool,
 }
 
-impl Frames {
-    /// Nothing has come, not even the preface.
-    pub fn new() -> Self {
+/// Nothing has come, not even the preface.
+impl Default for Frames {
+    fn default() -> Self {
         Self {
             left: PREFACE,
             head: [0; HEAD],
@@ -22,7 +22,9 @@ impl Frames {
             in_head: false,
         }
     }
+}
 
+impl Frames {
     /// Goes on by what has come; whether that ended something that could have stayed open.
     pub fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut has_ended = false;
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     fn after(pieces: &[&[u8]]) -> bool {
-        let mut frames = Frames::new();
+        let mut frames = Frames::default();
         frames.read(&[0; PREFACE]);
         for piece in pieces {
             frames.read(piece);
@@ -103,12 +105,12 @@ mod tests {
         ] {
             assert_eq!(after(pieces), open, "{pieces:?}");
         }
-        assert!(Frames::new().is_open(), "the preface has not come");
+        assert!(Frames::default().is_open(), "the preface has not come");
     }
 
     #[test]
     fn only_an_end_is_a_step_forward() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::default();
         assert!(!frames.read(&[0; PREFACE - 1]));
         assert!(frames.read(&[0]));
         assert!(!frames.read(&[0, 0, 2, HEADERS, 0, 0, 0, 0, 1, b'a', b'b']));

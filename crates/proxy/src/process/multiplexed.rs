@@ -132,7 +132,7 @@ impl Life {
             limits,
             watch: worker.sweeper().watch(),
             unfinished: worker.sweeper().watch(),
-            frames: RefCell::new(Frames::new()),
+            frames: RefCell::new(Frames::default()),
             under_way: Cell::new(0),
             write_blocked: Cell::new(false),
             draining: Cell::new(false),
