@@ -214,6 +214,28 @@ async fn requests_on_a_connection_do_not_wait_for_each_other() {
     world.end(proxy);
 }
 
+#[tokio::test]
+async fn a_refusal_comes_whole_however_much_was_to_be_sent() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let client = Http2::connect(proxy.address()).await;
+    for _ in 0..120 {
+        let request = Request::post(uri("/a//b")).header("content-length", "10000000");
+        let (answer, mut body) = client.begin(request.body(()).unwrap());
+        body.send_data(Bytes::from(vec![b'x'; 200_000]), false)
+            .unwrap();
+        let reply = within(read(answer)).await.unwrap();
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+        assert!(reply.text().contains("bad_request"));
+        let reason = within(std::future::poll_fn(|cx| body.poll_reset(cx))).await;
+        assert_eq!(reason.unwrap(), Reason::NO_ERROR, "no need to go on");
+    }
+    let reply = client.get("/simulator/status/200").await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "nothing of it is left");
+    world.end(proxy);
+}
+
 const HASTY: &str = "head_timeout = '1s'\nkeep_alive = '2s'\nstall_timeout = '1s'";
 
 #[tokio::test]

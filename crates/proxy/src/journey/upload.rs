@@ -70,7 +70,8 @@ pub struct Cut;
 
 impl Progress {
     /// Reads what the client still sends of a body that goes nowhere, up to a bound: a client that writes its whole
-    /// body before it reads the answer would be cut off from it. One that waits for leave to send it gets none.
+    /// body before it reads the answer would be cut off from it. One that waits for leave to send it gets none; over
+    /// HTTP/2 the stream is reset after the answer, and the client knows that it may stop.
     pub fn discard_rest(&self) {
         let (Some(mut incoming), Some(client)) = (self.incoming.take(), self.client.clone()) else {
             return;
@@ -78,7 +79,7 @@ impl Progress {
         if self.ended.get() {
             return;
         }
-        if self.waits_for_leave.get() {
+        if self.waits_for_leave.get() || self.is_stream {
             client.body_dropped();
             return;
         }
