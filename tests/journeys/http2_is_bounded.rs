@@ -1,7 +1,10 @@
 //! What a client may do to an HTTP/2 connection that is no request: the connection ends, or it costs next to nothing, and
 //! others are served meanwhile.
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
 
 use crate::{
     client::{self, PATIENCE, eventually},
@@ -177,6 +180,34 @@ fn floods_end_or_cost_nothing() {
     eventually("nothing under way", || {
         (proxy.metric("watsonx_auth_proxy_requests_in_flight") < 1.0).then_some(())
     });
+    world.end(proxy);
+}
+
+#[test]
+fn requests_that_are_called_off_one_after_another_end_the_connection() {
+    let world = World::new();
+    let address = scripted(|stream, head| {
+        if head.starts_with("GET /base/good") {
+            stream.write_all(OK).unwrap();
+        }
+        // The end, when the proxy has had enough of waiting.
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let proxy = in_front_of(&world, address, "", "");
+    let mut wire = Wire::open(proxy.address(), &[]);
+    let never = request("GET", "/never", &[]);
+    let goes_on = flood(&mut wire, 400, |round| {
+        let stream = round * 2 + 1;
+        let mut pair = Vec::new();
+        if round > 0 {
+            pair = frame(RST_STREAM, 0, stream - 2, &[0, 0, 0, 8]);
+        }
+        pair.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &never));
+        client::pause(Duration::from_millis(3));
+        pair
+    });
+    assert!(!goes_on || ends(&mut wire));
+    serves(&proxy);
     world.end(proxy);
 }
 

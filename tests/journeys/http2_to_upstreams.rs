@@ -263,8 +263,14 @@ async fn what_a_client_calls_off_is_reset_upstream() {
     let address = upstream(100, move |_, request, mut answer| {
         let ends = ends.clone();
         Box::pin(async move {
+            let takes_nothing = request.uri().path() == "/base/full";
             let mut body = request.into_body();
             ends.send(None).unwrap();
+            if takes_nothing {
+                let reason = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+                ends.send(Some(reason.ok())).unwrap();
+                return;
+            }
             let reason = tokio::select! {
                 reason = std::future::poll_fn(|cx| answer.poll_reset(cx)) => reason.ok(),
                 read = drain(&mut body) => read.err().and_then(|error| error.reason()),
@@ -286,6 +292,16 @@ async fn what_a_client_calls_off_is_reset_upstream() {
     };
     body.send_data(Bytes::from_static(b"abc"), false).unwrap();
     assert_eq!(within(ended.recv()).await, Some(None));
+    body.send_reset(Reason::CANCEL);
+    let reason = within(ended.recv()).await.unwrap();
+    assert_eq!(reason, Some(Some(Reason::CANCEL)));
+    drop(answer);
+    // While the upstream has no room for more of it.
+    let (answer, mut body) = client.begin(Request::post(uri("/full")).body(()).unwrap());
+    body.send_data(Bytes::from(vec![b'x'; 200_000]), false)
+        .unwrap();
+    assert_eq!(within(ended.recv()).await, Some(None));
+    pause(Duration::from_millis(300)).await;
     body.send_reset(Reason::CANCEL);
     let reason = within(ended.recv()).await.unwrap();
     assert_eq!(reason, Some(Some(Reason::CANCEL)));
