@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod downgrade;
 pub mod forward;
 pub mod kept;
 pub mod multiplex;
@@ -185,7 +186,7 @@ pub async fn travel(
     let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
     let progress = body.progress();
     let readable = match is_stream {
-        true => rewrite::as_http1(&mut head, !body.is_end_stream()),
+        true => downgrade::as_http1(&mut head, !body.is_end_stream()),
         false => Ok(()),
     };
 
