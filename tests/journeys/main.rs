@@ -8,9 +8,11 @@
 
 mod client;
 mod corpora;
+mod frames;
 mod origin;
 mod proxy;
 mod scripted;
+mod streams;
 mod strict;
 
 mod a_request_is_one_request;
@@ -29,7 +31,11 @@ mod doctor_tells_what_is_wrong;
 mod end_is_orderly;
 mod expectations_are_passed_on;
 mod faults_are_told;
+mod grpc_passes;
 mod headers_go_where_they_belong;
+mod http2_from_clients;
+mod http2_is_bounded;
+mod http2_to_upstreams;
 mod ibm_env_is_understood;
 mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;

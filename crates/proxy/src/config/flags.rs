@@ -15,8 +15,8 @@ use token_source::{
 };
 
 use super::{
-    Admin, Attachment, Config, Forwarded, ListenAddress, Listener, Place, Route, TokenEndpoints,
-    Upstream, Waiver, check, defaults, ibm,
+    Admin, Attachment, Config, Forwarded, ListenAddress, Listener, Place, Protocol, Route,
+    TokenEndpoints, Upstream, Waiver, check, defaults, ibm,
     reading::Wrong,
     report::{self, Mistake, Report, Severity},
     source::{Environment, Loaded, conclude},
@@ -270,6 +270,7 @@ pub(super) fn upstream(name: &Arc<str>, origin: Origin) -> Upstream {
     Upstream {
         name: Arc::clone(name),
         origin,
+        protocol: Protocol::Http1,
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
         idle_timeout: defaults::IDLE_TIMEOUT,

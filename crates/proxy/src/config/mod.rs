@@ -147,6 +147,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Scheme, host, port, base path and trust.
     pub origin: Origin,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// TCP connect and TLS handshake together.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the first of the answer.
@@ -240,6 +242,15 @@ pub enum TokenEndpoints {
     Deny,
     /// They pass: whoever reaches the listener can take the credential away.
     Forward,
+}
+
+/// What is spoken with an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: agreed on in the TLS handshake, or simply spoken where there is none.
+    Http2,
 }
 
 /// What becomes of `Forwarded` and `X-Forwarded-*`.

@@ -4,21 +4,26 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
+    attach::Attached,
+    multiplex::Pump,
     pool::{Connection, Pool},
+    respond::clean_trailers,
+    streams::Stream,
     trip::Trip,
     upload::{Cut, Progress},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, sweep::Watch};
 
 /// The body of an answer; with it the journey's record ends, and the connection goes back to its pool.
 #[derive(Debug)]
@@ -41,14 +46,36 @@ enum Source {
 pub struct Passing {
     /// The upstream's body.
     pub incoming: Incoming,
-    /// The connection, to go back to the pool when the answer has ended.
-    pub connection: Option<Connection>,
+    /// What carries it, until the answer has ended.
+    carrier: Option<Carrier>,
     /// Its pool.
-    pub pool: Rc<Pool>,
+    pool: Rc<Pool>,
     /// Whether the request body has gone out whole: else the connection cannot be used again.
     pub progress: Rc<Progress>,
     /// The next piece is waited for, with a deadline.
-    pub waits: bool,
+    waits: bool,
+    /// What must not come back in trailers.
+    pub attached: Attached,
+    /// No cookies in trailers either.
+    pub drops_cookies: bool,
+}
+
+/// An upstream's body.
+#[derive(Debug)]
+pub enum Incoming {
+    /// As hyper reads it.
+    Http1(hyper::body::Incoming),
+    /// A stream; each piece that is taken makes room for another.
+    Http2(RecvStream),
+}
+
+/// What carries a request and its answer.
+#[derive(Debug)]
+pub enum Carrier {
+    /// A connection of its own, to go back to the pool.
+    Alone(Connection),
+    /// A place on one that others share, and the request body on its way out.
+    Shared(Stream, Option<Pump>),
 }
 
 impl Answer {
@@ -65,8 +92,8 @@ impl Answer {
 
     /// An answer that is passed on.
     pub fn passing(passing: Passing, trip: Trip) -> Self {
-        if let Some(connection) = &passing.connection {
-            connection.watch.disarm();
+        if let Some(carrier) = &passing.carrier {
+            carrier.watch().disarm();
         }
         let mut answer = Self {
             source: Source::Upstream(Box::new(passing)),
@@ -88,24 +115,42 @@ impl Answer {
 }
 
 impl Passing {
+    /// An answer whose head has come.
+    pub fn new(
+        incoming: Incoming,
+        carrier: Carrier,
+        pool: &Rc<Pool>,
+        progress: Rc<Progress>,
+    ) -> Self {
+        Self {
+            incoming,
+            carrier: Some(carrier),
+            pool: Rc::clone(pool),
+            progress,
+            waits: false,
+            attached: Attached::new(),
+            drops_cookies: false,
+        }
+    }
+
     /// The deadline counts from when the next piece is first waited for: a client that reads slowly does not
     /// make the upstream late.
     fn is_late(&mut self, cx: &Context<'_>) -> bool {
-        let Some(connection) = &self.connection else {
+        let Some(carrier) = &self.carrier else {
             return false;
         };
         if !self.waits {
             self.waits = true;
-            connection.watch.arm(self.pool.upstream().idle_timeout);
+            carrier.watch().arm(self.pool.upstream().idle_timeout);
         }
-        connection.watch.poll_passed(cx).is_ready()
+        carrier.watch().poll_passed(cx).is_ready()
     }
 
     /// Reads the rest of an answer that nobody wants, up to a bound, so that its connection can be used again; unless
     /// the request had a body, of which nobody knows whether the upstream has read it all.
     pub fn discard(mut self) {
         let is_clean = self.progress.is_bodiless();
-        let Some(connection) = self.connection.take().filter(|_| is_clean) else {
+        let Some(carrier) = self.carrier.take().filter(|_| is_clean) else {
             return;
         };
         tokio::task::spawn_local(async move {
@@ -127,20 +172,87 @@ impl Passing {
                 true
             };
             if let Ok(true) = tokio::time::timeout(DISCARD_TIME, read).await {
-                self.pool.put_back(connection, Instant::now());
+                carrier.put_back(&self.pool);
             }
         });
     }
 
+    fn clean(&self, trailers: &mut HeaderMap, trip: &Trip) {
+        clean_trailers(trailers, &self.attached, self.drops_cookies, trip);
+    }
+
     fn put_back(&mut self) {
-        let Some(connection) = self.connection.take() else {
+        let Some(carrier) = self.carrier.take() else {
             return;
         };
         if self.progress.ended.get() {
-            self.pool.put_back(connection, Instant::now());
+            carrier.put_back(&self.pool);
         } else {
-            drop(connection);
+            drop(carrier);
             self.progress.discard_rest();
+        }
+    }
+}
+
+impl Carrier {
+    fn watch(&self) -> &Watch {
+        match self {
+            Self::Alone(connection) => &connection.watch,
+            Self::Shared(stream, _) => &stream.watch,
+        }
+    }
+
+    /// Request and answer have both ended.
+    fn put_back(self, pool: &Pool) {
+        match self {
+            Self::Alone(connection) => pool.put_back(connection, Instant::now()),
+            Self::Shared(..) => {}
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let stream = match self.get_mut() {
+            Self::Http1(incoming) => {
+                return Pin::new(incoming)
+                    .poll_frame(cx)
+                    .map(|frame| frame.map(|frame| frame.map_err(|_| Cut)));
+            }
+            Self::Http2(stream) => stream,
+        };
+        while let Some(data) = ready!(stream.poll_data(cx)) {
+            // However it was reset, it was before its end.
+            let data = data.map_err(|_| Cut)?;
+            let room = stream.flow_control().release_capacity(data.len());
+            debug_assert!(room.is_ok(), "released as much as was taken");
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
+        match ready!(stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(_) => Poll::Ready(Some(Err(Cut))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(_) => SizeHint::default(),
         }
     }
 }
@@ -162,8 +274,11 @@ impl Body for Answer {
             Source::Upstream(passing) => passing,
         };
         match Pin::new(&mut passing.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 passing.waits = false;
+                if let Some(trailers) = frame.trailers_mut() {
+                    passing.clean(trailers, &this.trip);
+                }
                 this.trip.sent(frame.data_ref().map_or(0, Bytes::len));
                 if passing.incoming.is_end_stream() {
                     this.complete();

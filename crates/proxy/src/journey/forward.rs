@@ -12,7 +12,12 @@ use http_body::Body as _;
 use hyper::ext::on_informational;
 use token_source::connect::with_causes;
 
-use super::{answer::Passing, pool::Pool, upload::Upload};
+use super::{
+    answer::{Carrier, Incoming, Passing},
+    multiplex,
+    pool::Pool,
+    upload::Upload,
+};
 use crate::{fault::Fault, sweep::Watch};
 
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
@@ -27,6 +32,9 @@ pub async fn forward(
     head: Parts,
     upload: Upload,
 ) -> Result<(response::Parts, Passing), Fault> {
+    if let Some(streams) = &pool.streams {
+        return multiplex::forward(pool, streams, head, upload).await;
+    }
     let upstream = pool.upstream();
     let mut connection = match pool.idle() {
         Some(connection) => connection,
@@ -52,15 +60,9 @@ pub async fn forward(
                 progress.answered.set(true);
                 connection.heard.head();
                 let (head, incoming) = answer.into_parts();
-                let pool = Rc::clone(pool);
-                let passing = Passing {
-                    incoming,
-                    connection: Some(connection),
-                    pool,
-                    progress,
-                    waits: false,
-                };
-                return Ok((head, passing));
+                let carrier = Carrier::Alone(connection);
+                let incoming = Incoming::Http1(incoming);
+                return Ok((head, Passing::new(incoming, carrier, pool, progress)));
             }
             Some(Err(error)) => error,
         };
@@ -79,7 +81,7 @@ pub async fn forward(
 }
 
 /// The future's output, unless the deadline passes first.
-async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
+pub async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

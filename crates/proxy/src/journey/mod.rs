@@ -3,14 +3,17 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod downgrade;
 pub mod forward;
 pub mod kept;
+pub mod multiplex;
 pub mod pool;
 pub mod query;
 pub mod replay;
 pub mod respond;
 pub mod rewrite;
 pub mod route;
+pub mod streams;
 pub mod token_endpoints;
 pub mod trip;
 pub mod upload;
@@ -18,8 +21,10 @@ pub mod upload;
 use std::{fmt, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts, response,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts,
+    response,
 };
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -126,6 +131,11 @@ impl View {
         self.pools.iter().for_each(|pool| pool.drop_idle());
     }
 
+    /// Makes the trailers of a request on a route fit to be sent.
+    fn clean_trailers(&self, route: usize, trailers: &mut HeaderMap) {
+        self.plan.routes[route].rewrite.trailers(trailers);
+    }
+
     /// The route that takes a path, and the path as it goes upstream.
     fn find<'a>(
         &self,
@@ -150,7 +160,7 @@ pub async fn travel(
     client: Rc<dyn Client>,
 ) -> Response<Answer> {
     let listener = &view.plan.listeners[listener];
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let target = if view.plan.access_log {
         head.uri.path_and_query().cloned()
     } else {
@@ -164,18 +174,25 @@ pub async fn travel(
         head.method.clone(),
         target,
     );
+    let is_stream = head.version == Version::HTTP_2;
     trip.identify(&head.headers);
+    trip.is_grpc = is_stream && is_grpc(&head.headers);
 
     let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(&head.headers);
-    let body = Upload::new(body, Rc::clone(&client), waits_for_leave);
+    let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
     let progress = body.progress();
+    let readable = match is_stream {
+        true => downgrade::as_http1(&mut head, !body.is_end_stream()),
+        false => Ok(()),
+    };
 
     let refuse = |fault, trip| {
         progress.discard_rest();
         respond::refuse(fault, trip)
     };
 
-    let admitted = rewrite::check_framing(&head)
+    let admitted = readable
+        .and_then(|()| rewrite::check_framing(&head))
         .and_then(|()| listener.admission.admit(&client.peer(), &head));
     let mut answer = match &admitted {
         Err(fault) => refuse(*fault, trip),
@@ -212,7 +229,7 @@ pub async fn travel(
 async fn steps(
     mut head: Parts,
     body: Upload,
-    view: &View,
+    view: &Rc<View>,
     listener: &ListenerPlan,
     host: &str,
     client: &Rc<dyn Client>,
@@ -252,7 +269,8 @@ async fn steps(
     // forward
     trip.leaves(Instant::now());
     let pool = &view.pools[route.upstream];
-    body.limit(route.max_body, route.rewrite.attaches);
+    body.limit(route.max_body);
+    body.cleans_trailers(view, index);
     if spare.is_some() {
         body.progress().keep(route.replay_limit, &view.memory);
     }
@@ -264,9 +282,16 @@ async fn steps(
     }
 
     // respond
-    let (mut answer, passing) = answer;
+    let (mut answer, mut passing) = answer;
     respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
+    passing.attached = attached;
+    passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;
     Ok((answer, passing))
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Refuses a body that says itself that it is too large, before anything of it is read.

@@ -20,8 +20,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::upload::Upload;
+use super::{streams::Streams, upload::Upload};
 use crate::{
+    config::Protocol,
     fault::Fault,
     sweep::{Sweeper, Watch},
     tally::Tally,
@@ -34,6 +35,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its authority, for `Host`.
     pub authority: HeaderValue,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// How it is connected to.
     pub connector: Connector,
     /// TCP connect and TLS handshake together.
@@ -51,6 +54,8 @@ pub struct Pool {
     sweeper: Rc<Sweeper>,
     idle: RefCell<Vec<(Connection, Instant)>>,
     opened: Rc<Cell<u64>>,
+    /// Where HTTP/2 is spoken: then nothing of the above is used.
+    pub streams: Option<Streams>,
 }
 
 /// A connection that carries one request at a time; closed when it is dropped, whatever is under way on it.
@@ -67,15 +72,17 @@ pub struct Connection {
     driver: AbortHandle,
 }
 
-/// How much an upstream has said before the head of its answer was whole.
+/// How much an upstream has said.
 #[derive(Debug, Default)]
 pub struct Heard {
     bytes: Cell<usize>,
-    has_head: Cell<bool>,
+    /// The head of an answer is awaited, which has a bound.
+    awaits_head: Cell<bool>,
 }
 
 /// The bytes of an upstream, with an eye on how many have come.
-struct Line {
+#[derive(Debug)]
+pub struct Line {
     stream: connect::Connection,
     heard: Rc<Heard>,
 }
@@ -84,8 +91,10 @@ impl Pool {
     /// An empty pool.
     pub fn new(upstream: Arc<Upstream>, sweeper: Rc<Sweeper>, tally: &Tally) -> Rc<Self> {
         let opened = tally.opened(&upstream.name);
+        let streams = (upstream.protocol == Protocol::Http2).then(Streams::default);
         Rc::new(Self {
             upstream,
+            streams,
             sweeper,
             idle: RefCell::new(Vec::new()),
             opened,
@@ -122,6 +131,35 @@ impl Pool {
     /// # Errors
     /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`.
     pub async fn open(&self) -> Result<Connection, Fault> {
+        let (line, heard) = self.connect().await?;
+        let mut builder = http1::Builder::new();
+        builder
+            .max_buf_size(MAX_ANSWER_HEAD)
+            .max_header_size(MAX_ANSWER_HEAD);
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(line))
+            .await
+            .map_err(|_| Fault::UpstreamProtocol)?;
+        let name = Arc::clone(&self.upstream.name);
+        let driver = tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(upstream = %name, error = with_causes(&error), "connection ended");
+            }
+        });
+        Ok(Connection {
+            sender,
+            watch: Rc::new(self.watch()),
+            reused: false,
+            heard,
+            driver: driver.abort_handle(),
+        })
+    }
+
+    /// A new connection on which nothing has been said, and how much has been heard on it.
+    ///
+    /// # Errors
+    /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`.
+    pub async fn connect(&self) -> Result<(Line, Rc<Heard>), Fault> {
         let stream = self
             .upstream
             .connector
@@ -136,32 +174,17 @@ impl Pool {
                 }
             })?;
         self.opened.set(self.opened.get() + 1);
-        let mut builder = http1::Builder::new();
-        builder
-            .max_buf_size(MAX_ANSWER_HEAD)
-            .max_header_size(MAX_ANSWER_HEAD);
         let heard = Rc::<Heard>::default();
         let line = Line {
             stream,
             heard: Rc::clone(&heard),
         };
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(line))
-            .await
-            .map_err(|_| Fault::UpstreamProtocol)?;
-        let name = Arc::clone(&self.upstream.name);
-        let driver = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(upstream = %name, error = with_causes(&error), "connection ended");
-            }
-        });
-        Ok(Connection {
-            sender,
-            watch: Rc::new(self.sweeper.watch()),
-            reused: false,
-            heard,
-            driver: driver.abort_handle(),
-        })
+        Ok((line, heard))
+    }
+
+    /// A time-out for something that is under way here.
+    pub fn watch(&self) -> Watch {
+        self.sweeper.watch()
     }
 
     /// Takes a connection back whose request and answer have both ended.
@@ -181,6 +204,9 @@ impl Pool {
     /// Closes everything that is idle.
     pub fn drop_idle(&self) {
         self.idle.take();
+        if let Some(streams) = &self.streams {
+            streams.drop_idle();
+        }
     }
 
     /// Closes what has been idle for too long: before the upstream does, as far as one can know.
@@ -188,6 +214,16 @@ impl Pool {
         self.idle.borrow_mut().retain(|(connection, since)| {
             !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
         });
+        if let Some(streams) = &self.streams {
+            streams.reap(now, KEEP_IDLE);
+        }
+    }
+}
+
+impl Line {
+    /// The protocol that the upstream chose in the TLS handshake.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.alpn()
     }
 }
 
@@ -195,17 +231,22 @@ impl Heard {
     /// A request leaves.
     pub fn begin(&self) {
         self.bytes.set(0);
-        self.has_head.set(false);
+        self.awaits_head.set(true);
     }
 
     /// The head of its answer is there.
     pub fn head(&self) {
-        self.has_head.set(true);
+        self.awaits_head.set(false);
     }
 
     /// No byte of an answer has come.
     pub fn is_nothing(&self) -> bool {
         self.bytes.get() == 0
+    }
+
+    /// Whether anything has come since this was last asked.
+    pub fn is_news(&self) -> bool {
+        self.bytes.take() > 0
     }
 }
 
@@ -225,12 +266,11 @@ impl AsyncRead for Line {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if !this.heard.has_head.get() {
-            let bytes = this.heard.bytes.get() + buf.filled().len() - before;
-            this.heard.bytes.set(bytes);
-            if bytes > MOST_BEFORE_ANSWER {
-                return Poll::Ready(Err(io::Error::other("an answer that never begins")));
-            }
+        let read = buf.filled().len() - before;
+        let bytes = this.heard.bytes.get().saturating_add(read);
+        this.heard.bytes.set(bytes);
+        if bytes > MOST_BEFORE_ANSWER && this.heard.awaits_head.get() {
+            return Poll::Ready(Err(io::Error::other("an answer that never begins")));
         }
         polled
     }

@@ -75,6 +75,28 @@ pub fn is_answer(head: &Parts) -> bool {
         && status.as_u16() < 600
 }
 
+/// Makes the trailers of an upstream's answer fit to be passed on: they are read like headers by many clients.
+pub fn clean_trailers(
+    trailers: &mut HeaderMap,
+    attached: &Attached,
+    drops_cookies: bool,
+    trip: &Trip,
+) {
+    drop_hop_by_hop(trailers);
+    trailers.remove(header::CONTENT_LENGTH);
+    if drops_cookies {
+        trailers.remove(header::SET_COOKIE);
+    }
+    let mut masked = false;
+    for built in attached {
+        masked |= built.mask(trailers);
+    }
+    if masked {
+        tracing::warn!("the upstream put the credential into the trailers of its answer");
+        trip.scrubbed();
+    }
+}
+
 /// The answer that the proxy gives instead of an upstream's.
 pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
     trip.fault(fault);
@@ -83,6 +105,7 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
         trip.request_id
             .get_or_insert_with(|| format!("{:032x}", fastrand::u128(..)).into()),
     );
+    let is_grpc = trip.is_grpc;
     let text = json!({
         "errors": [{"code": fault.code(), "message": fault.told_to_client(), "more_info": fault.more_info()}],
         "error": {"code": fault.code(), "message": fault.told_to_client(), "type": "proxy"},
@@ -90,7 +113,12 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
         "status_code": fault.status().as_u16(),
     });
     let replay = trip.replay;
-    let mut answer = Response::new(Answer::own(text.to_string(), trip));
+    let text = if is_grpc {
+        String::new()
+    } else {
+        text.to_string()
+    };
+    let mut answer = Response::new(Answer::own(text, trip));
     *answer.status_mut() = fault.status();
     let headers = answer.headers_mut();
     headers.insert(
@@ -120,7 +148,29 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
     if fault == Fault::BadRequest {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if is_grpc {
+        tell_by_grpc(fault, &mut answer);
+    }
     answer
+}
+
+/// What gRPC calls an answer of trailers only: clients would take JSON for a damaged message, whatever its status.
+fn tell_by_grpc(fault: Fault, answer: &mut Response<Answer>) {
+    // As gRPC has clients translate a status of HTTP.
+    let status = match fault.status().as_u16() {
+        403 => 7_u16,
+        404 | 405 => 12,
+        413 => 8,
+        502..=504 => 14,
+        _ => 13,
+    };
+    *answer.status_mut() = StatusCode::OK;
+    let headers = answer.headers_mut();
+    let kind = HeaderValue::from_static("application/grpc");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert("grpc-status", HeaderValue::from(status));
+    let text = HeaderValue::from_static(fault.told_to_client());
+    headers.insert("grpc-message", text);
 }
 
 /// The answer to a browser that asks whether a listed origin may call.

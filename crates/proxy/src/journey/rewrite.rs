@@ -98,6 +98,20 @@ impl Rewrite {
         Ok(())
     }
 
+    /// Rewrites the trailers of a request in place: what must not stand in its head does not stand there either, nor
+    /// does what would frame or address the message after the fact.
+    pub fn trailers(&self, trailers: &mut HeaderMap) {
+        let nominated = nominated(trailers);
+        let dropped: SmallVec<[HeaderName; 2]> = trailers
+            .keys()
+            .filter(|name| FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated))
+            .cloned()
+            .collect();
+        for name in dropped {
+            trailers.remove(name);
+        }
+    }
+
     /// The target as it goes upstream, with everything in it but the credential.
     pub fn target(&self, route: &Route, came: &PathAndQuery, path: Path<'_>) -> Target {
         let query = came.query();
@@ -322,6 +336,13 @@ impl Via {
         headers.append(header::VIA, ours.clone());
     }
 }
+/// What trailers cannot change any more.
+const FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::HOST,
+    header::TRAILER,
+];
 
 /// What an answer says to us and not to the client.
 const OF_ONE_CONNECTION: [HeaderName; 7] = [
@@ -437,6 +458,46 @@ mod tests {
                 "x-forwarded-proto: http"
             ]
         );
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_a_head_must_not_have() {
+        let rewrite = Rewrite {
+            attached_headers: vec![HeaderName::from_static("iam-token")],
+            ..Rewrite::default()
+        };
+        let names = [
+            "authorization",
+            "proxy-authorization",
+            "iam-token",
+            "iam_token",
+            "cookie",
+            "connection",
+            "te",
+            "transfer-encoding",
+            "content-length",
+            "host",
+            "trailer",
+            "x-forwarded-for",
+            "grpc-status",
+        ];
+        let trailers = || -> HeaderMap {
+            names
+                .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")))
+                .into_iter()
+                .collect()
+        };
+        let mut kept = trailers();
+        rewrite.trailers(&mut kept);
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["grpc-status"]);
+        let nothing_attached = Rewrite {
+            attaches: false,
+            ..Rewrite::default()
+        };
+        let mut kept = trailers();
+        nothing_attached.trailers(&mut kept);
+        assert!(kept.contains_key("authorization") && kept.contains_key("cookie"));
+        assert!(!kept.contains_key(header::CONTENT_LENGTH) && !kept.contains_key(header::HOST));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Trip {
     pub target: Option<PathAndQuery>,
     /// The client's `X-Request-Id`, or the one made for an answer of the proxy's own.
     pub request_id: Option<Arc<str>>,
+    /// A gRPC call: a fault is told by a status of gRPC's.
+    pub is_grpc: bool,
     /// When the head was complete.
     pub started: Instant,
     /// What the proxy added before the request left.
@@ -56,6 +58,7 @@ impl Trip {
             method,
             target,
             request_id: None,
+            is_grpc: false,
             started: Instant::now(),
             overhead: None,
             status: None,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Client,
+    Client, View,
     kept::{Charge, Kept, Memory},
 };
 use crate::{fault::Fault, sweep::Watch};
@@ -43,7 +43,10 @@ pub struct Progress {
     client: Option<Rc<dyn Client>>,
     /// How many more bytes the body may have.
     left: Cell<Option<u64>>,
-    drops_trailers: Cell<bool>,
+    /// Over HTTP/2, where a reset may look like an end.
+    is_stream: bool,
+    /// By which route's rules its trailers are cleaned.
+    route: RefCell<Option<(Rc<View>, usize)>>,
     /// All that has been read so far; `None` where it is not kept, or no longer.
     kept: RefCell<Option<Kept>>,
     /// What was kept and is on its way once more.
@@ -84,7 +87,8 @@ pub struct Cut;
 
 impl Progress {
     /// Reads what the client still sends of a body that goes nowhere, up to a bound: a client that writes its whole
-    /// body before it reads the answer would be cut off from it. One that waits for leave to send it gets none.
+    /// body before it reads the answer would be cut off from it. One that waits for leave to send it gets none; over
+    /// HTTP/2 the stream is reset after the answer, and the client knows that it may stop.
     pub fn discard_rest(&self) {
         let (Some(mut incoming), Some(client)) = (self.incoming.take(), self.client.clone()) else {
             return;
@@ -92,7 +96,7 @@ impl Progress {
         if self.ended.get() {
             return;
         }
-        if self.waits_for_leave.get() {
+        if self.waits_for_leave.get() || self.is_stream {
             client.body_dropped();
             return;
         }
@@ -198,6 +202,13 @@ impl Progress {
         }
     }
 
+    fn clean(&self, trailers: &mut HeaderMap) {
+        match &*self.route.borrow() {
+            Some((view, route)) => view.clean_trailers(*route, trailers),
+            None => trailers.clear(),
+        }
+    }
+
     fn wait(&self, waits: bool) {
         if let Some(client) = &self.client {
             client.waits_for_body(waits);
@@ -214,13 +225,19 @@ impl Progress {
 
 impl Upload {
     /// A body as it comes from the client, which may wait for leave to send it (`Expect: 100-continue`).
-    pub fn new(incoming: Incoming, client: Rc<dyn Client>, waits_for_leave: bool) -> Self {
+    pub fn new(
+        incoming: Incoming,
+        client: Rc<dyn Client>,
+        waits_for_leave: bool,
+        is_stream: bool,
+    ) -> Self {
         Self::with(Progress {
             ended: Cell::new(incoming.is_end_stream()),
             waits_for_leave: Cell::new(waits_for_leave),
             incoming: RefCell::new(Some(incoming)),
             client: Some(client),
             is_untouched: Cell::new(true),
+            is_stream,
             ..Progress::default()
         })
     }
@@ -243,11 +260,16 @@ impl Upload {
         }
     }
 
-    /// No more than `max` bytes; and no trailers where something is attached, since a forged credential may stand in
-    /// them.
-    pub fn limit(&self, max: Option<u64>, drops_trailers: bool) {
+    /// No more than `max` bytes.
+    pub fn limit(&self, max: Option<u64>) {
         self.progress.left.set(max);
-        self.progress.drops_trailers.set(drops_trailers);
+    }
+
+    /// Its trailers are cleaned by the rules of a route, since a forged credential may stand in them.
+    pub fn cleans_trailers(&self, view: &Rc<View>, route: usize) {
+        if !self.progress.ended.get() {
+            self.progress.route.replace(Some((Rc::clone(view), route)));
+        }
     }
 
     /// The upstream has `within` to answer from the last piece that went out; while the client owes one, it has no
@@ -340,7 +362,7 @@ impl Body for Upload {
         drop(slot);
         this.wait(polled.is_pending());
         let fault = match ready!(polled) {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match this.progress.left.get() {
                     Some(left) if size > left => Fault::BodyTooLarge,
@@ -353,11 +375,15 @@ impl Body for Upload {
                         if ends || frame.is_trailers() {
                             this.progress.end();
                         }
-                        let dropped = frame.is_trailers() && this.progress.drops_trailers.get();
-                        return Poll::Ready((!dropped).then_some(Ok(frame)));
+                        if let Some(trailers) = frame.trailers_mut() {
+                            this.progress.clean(trailers);
+                        }
+                        return Poll::Ready(Some(Ok(frame)));
                     }
                 }
             }
+            // hyper takes a reset without an error for an end, and a copy cut short would go on as whole.
+            None if this.progress.is_stream && !ends => Fault::ClientGone,
             None => {
                 this.progress.end();
                 return Poll::Ready(None);
@@ -411,8 +437,14 @@ impl Drop for Upload {
     }
 }
 
-/// Whether a body broke off with its connection, as opposed to one that is malformed.
+/// Whether a body broke off with its connection, or was called off, as opposed to one that is malformed.
 fn is_end_of_connection(error: &hyper::Error) -> bool {
+    let stream = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<h2::Error>());
+    if let Some(error) = stream {
+        return error.is_remote() || error.is_io();
+    }
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let kind = error
         .source()

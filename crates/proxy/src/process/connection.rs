@@ -26,7 +26,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::{stream::Stream, worker::Worker};
+use super::{multiplexed, stream::Stream, worker::Worker};
 use crate::{
     journey::{Client, admit::Peer, travel},
     sweep::Watch,
@@ -47,6 +47,10 @@ pub struct Limits {
 
 /// Keeps a connection until one side ends it.
 pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, worker: Rc<Worker>) {
+    if stream.speaks_http2() {
+        let read = Bytes::new();
+        return over_http2(stream, read, peer, listener, limits, worker).await;
+    }
     let mut builder = http1::Builder::new();
     builder
         .max_buf_size(limits.max_head_size.max(SMALLEST_BUFFER))
@@ -74,8 +78,14 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             async { Ok::<_, Infallible>(journey.await) }
         });
         let connection = Box::new(builder.serve_connection(io, service));
-        let Some(parts) = active(connection, &vitals, &worker).await else {
-            return;
+        let parts = match active(connection, &vitals, &worker).await {
+            Next::Closed => return,
+            Next::Parked(parts) => parts,
+            Next::Http2(parts) => {
+                let stream = parts.io.stream.into_inner();
+                let read = parts.read_buf;
+                return over_http2(stream, read, peer, listener, limits, worker).await;
+            }
         };
         stream = parts.io.stream;
         // What hyper had read of the next request goes in front of what is still to come; where that is nothing, its
@@ -87,6 +97,20 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
         };
         tracing::trace!(has_some_of_a_head = !read.is_empty(), "quiet");
     }
+}
+
+/// Goes on over HTTP/2; boxed, so that a parked connection does not hold room for it.
+fn over_http2(
+    stream: Stream,
+    read: Bytes,
+    peer: Peer,
+    listener: usize,
+    limits: Limits,
+    worker: Rc<Worker>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(multiplexed::keep(
+        stream, read, peer, listener, limits, worker,
+    ))
 }
 
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
@@ -107,26 +131,40 @@ async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
     .await
 }
 
-/// Drives hyper's connection until it ends (`None`) or has been quiet for long enough to be parked.
+/// What becomes of a connection that was active.
+enum Next<S> {
+    /// It has ended, or is to be closed.
+    Closed,
+    /// It has been quiet for long enough to be parked.
+    Parked(http1::Parts<Watched, S>),
+    /// The client began HTTP/2; what it said is in the read buffer.
+    Http2(http1::Parts<Watched, S>),
+}
+
+/// Drives hyper's connection until it ends or is to go on in another way.
 async fn active<S, B>(
     mut connection: Box<http1::Connection<Watched, S>>,
     vitals: &Vitals,
     worker: &Worker,
-) -> Option<http1::Parts<Watched, S>>
+) -> Next<S>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (mut told_to_end, mut cut) = (false, false);
+    let (mut told_to_end, mut cut, mut is_http2) = (false, false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-                if let Err(error) = ended {
-                    worker.connection_failed(&error);
-                    // The end of the connection is the end of the answer: a cut one must not look whole.
-                    cut = error.is_user() && vitals.is_http_10.get();
+                match ended {
+                    Err(error) if error.is_parse_version_h2() => is_http2 = true,
+                    Err(error) => {
+                        worker.connection_failed(&error);
+                        // The end of the connection is the end of the answer: a cut one must not look whole.
+                        cut = error.is_user() && vitals.is_http_10.get();
+                    }
+                    Ok(()) => {}
                 }
                 return Poll::Ready(false);
             }
@@ -142,9 +180,13 @@ where
     .await;
     if cut {
         connection.into_parts().io.stream.into_inner().reset();
-        return None;
+        return Next::Closed;
     }
-    quiet.then(|| connection.into_parts())
+    match (quiet, is_http2) {
+        (true, _) => Next::Parked(connection.into_parts()),
+        (false, true) => Next::Http2(connection.into_parts()),
+        (false, false) => Next::Closed,
+    }
 }
 
 /// What a connection is doing, as its time-outs see it.
@@ -418,7 +460,7 @@ impl Write for Watched {
 const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a client may take to take the end of its connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The smallest buffer that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;

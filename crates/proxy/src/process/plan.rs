@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use token_source::{Feed, Keeper, connect::Connector};
 
 use crate::{
-    config::{self, Config, ListenAddress, Place},
+    config::{self, Config, ListenAddress, Place, Protocol},
     journey::{
         ListenerPlan, Plan,
         admit::{Admission, Users},
@@ -79,7 +79,12 @@ fn build_upstream(upstream: &config::Upstream) -> Upstream {
         name: Arc::clone(&upstream.name),
         authority: HeaderValue::try_from(upstream.origin.authority())
             .expect("an authority is visible ASCII"),
-        connector: Connector::new(upstream.origin.clone()),
+        protocol: upstream.protocol,
+        connector: match upstream.protocol {
+            Protocol::Http1 => Connector::new(upstream.origin.clone()),
+            // Both, so that a server without HTTP/2 says so instead of ending the handshake.
+            Protocol::Http2 => Connector::offering(upstream.origin.clone(), &[b"h2", b"http/1.1"]),
+        },
         connect_timeout: upstream.connect_timeout,
         first_byte_timeout: upstream.first_byte_timeout,
         idle_timeout: upstream.idle_timeout,

@@ -27,6 +27,11 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether HTTP/2 was agreed on in the TLS handshake.
+    pub fn speaks_http2(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
     /// Ready when a byte, or the end, can be read.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

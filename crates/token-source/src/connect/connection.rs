@@ -29,6 +29,14 @@ impl Connection {
             Self::Tls(stream) => stream.get_ref().0.get_ref(),
         }
     }
+
+    /// The protocol that the server chose; `None` where it chose none, and without TLS.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
 }
 
 /// Calls the same method on whichever stream it is.

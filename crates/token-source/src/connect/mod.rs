@@ -60,10 +60,15 @@ pub enum TlsError {
 }
 
 impl Connector {
-    /// A connector that has loaded nothing and contacted nobody yet.
+    /// A connector for HTTP/1.1 that has loaded nothing and contacted nobody yet.
     pub fn new(origin: Origin) -> Self {
+        Self::offering(origin, &[b"http/1.1"])
+    }
+
+    /// One that offers these protocols in TLS handshakes, best first.
+    pub fn offering(origin: Origin, alpn: &'static [&'static [u8]]) -> Self {
         Self {
-            tls: TlsSettings::new(&origin),
+            tls: TlsSettings::new(&origin, alpn),
             origin,
         }
     }
@@ -73,7 +78,8 @@ impl Connector {
         &self.origin
     }
 
-    /// Opens a connection: name look-up, TCP and TLS all together take no longer than `within`. Offers HTTP/1.1.
+    /// Opens a connection: name look-up, TCP and TLS all together take no longer than `within`. What was agreed
+    /// on is [`Connection::alpn`].
     ///
     /// # Errors
     /// [`ConnectError`]; nothing was sent that is secret.

@@ -21,6 +21,8 @@ pub(super) struct TlsSettings {
     /// For logs.
     server: String,
     trust: Arc<Trust>,
+    /// The protocols to offer, best first.
+    alpn: &'static [&'static [u8]],
     files: Vec<Location>,
     fingerprints: Fingerprints,
     loaded: ArcSwapOption<Loaded>,
@@ -41,10 +43,11 @@ pub(super) struct Loaded {
 }
 
 impl TlsSettings {
-    pub(super) fn new(origin: &Origin) -> Self {
+    pub(super) fn new(origin: &Origin, alpn: &'static [&'static [u8]]) -> Self {
         Self {
             server: origin.url(),
             trust: origin.trust.clone(),
+            alpn,
             files: origin.trust.files(),
             fingerprints: Fingerprints::default(),
             loaded: ArcSwapOption::empty(),
@@ -101,7 +104,7 @@ impl TlsSettings {
             Some(old) if !is_changed && !old.doubted => return Ok(old.clone()),
             _ => {}
         }
-        let config = self.trust.client_config(&[b"http/1.1"]).await?;
+        let config = self.trust.client_config(self.alpn).await?;
         if is_changed {
             info!(server = self.server, "TLS settings loaded anew");
         }

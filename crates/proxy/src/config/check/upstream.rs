@@ -6,7 +6,7 @@ use token_source::{Origin, Trust, connect::OriginError};
 
 use super::{Declared, trust};
 use crate::config::{
-    Upstream, defaults,
+    Protocol, Upstream, defaults,
     reading::{Span, Wrong},
     wire::{Named, Table},
 };
@@ -39,11 +39,14 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
     let connect_timeout = timeout("connect_timeout", defaults::CONNECT_TIMEOUT);
     let first_byte_timeout = timeout("first_byte_timeout", defaults::FIRST_BYTE_TIMEOUT);
     let idle_timeout = timeout("idle_timeout", defaults::IDLE_TIMEOUT);
-    table.later(&["proxy", "protocol"]);
+    let words = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+    let protocol = table.choice("protocol", &words).unwrap_or(Protocol::Http1);
+    table.later(&["proxy"]);
     table.done();
     Some(Upstream {
         name,
         origin: origin?,
+        protocol,
         connect_timeout,
         first_byte_timeout,
         idle_timeout,

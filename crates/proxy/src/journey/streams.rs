@@ -1,0 +1,353 @@
+//! The HTTP/2 connections of one worker to one upstream: few, each with many requests on it at a time.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping,
+    client::{self, SendRequest},
+};
+use tokio::{
+    sync::watch::{self, Receiver},
+    time::Instant,
+};
+
+use super::pool::{Line, Pool};
+use crate::{fault::Fault, sweep::Watch};
+
+/// One worker's HTTP/2 connections to one upstream.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: RefCell<Vec<Rc<Shared>>>,
+    /// The connection that is being opened, for all requests that wait for one.
+    opening: RefCell<Option<Opening>>,
+}
+
+/// What becomes of a connection that is being opened; `None` until that is known.
+type Opening = Receiver<Option<Result<(), Fault>>>;
+
+/// A place for one request on a connection that others share; what is under way on it is reset when it is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    shared: Rc<Shared>,
+    /// The time-out of the request.
+    pub watch: Rc<Watch>,
+    /// The connection carried a request before: the upstream may be closing it at this moment.
+    pub reused: bool,
+}
+
+/// A connection.
+struct Shared {
+    sender: SendRequest<Bytes>,
+    under_way: Cell<usize>,
+    carried: Cell<bool>,
+    /// When the last request on it ended, or it was opened.
+    quiet_since: Cell<Instant>,
+}
+
+impl Streams {
+    /// A place for a request: on a connection that has one, or on a new one.
+    ///
+    /// # Errors
+    /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`; `upstream_protocol` where the upstream speaks no
+    /// HTTP/2.
+    pub async fn place(&self, pool: &Rc<Pool>) -> Result<Stream, Fault> {
+        loop {
+            if let Some(shared) = self.vacant() {
+                return Ok(Stream::on(shared, pool));
+            }
+            let mut opening = self.opening(pool);
+            match opening.wait_for(Option::is_some).await {
+                Ok(outcome) => outcome.unwrap_or(Err(Fault::UpstreamUnreachable))?,
+                Err(_) => return Err(Fault::UpstreamUnreachable),
+            }
+        }
+    }
+
+    /// Closes what has carried nothing for too long, once it has said so to the upstream.
+    pub fn reap(&self, now: Instant, keep: Duration) {
+        self.open.borrow_mut().retain(|shared| {
+            !shared.has_ended()
+                && (shared.under_way.get() > 0
+                    || now.duration_since(shared.quiet_since.get()) < keep)
+        });
+    }
+
+    /// Takes no more requests on any connection that there is; each ends with the last request on it.
+    pub fn drop_idle(&self) {
+        self.open.take();
+    }
+
+    /// The fullest connection that has room: so that the others grow quiet and are closed.
+    fn vacant(&self) -> Option<Rc<Shared>> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|shared| !shared.has_ended());
+        let with_room = open.iter().filter(|shared| shared.has_room());
+        with_room
+            .max_by_key(|shared| shared.under_way.get())
+            .cloned()
+    }
+
+    /// Opens a connection, unless one is being opened; the requests that wait for it share its outcome. It goes on
+    /// when they give up.
+    fn opening(&self, pool: &Rc<Pool>) -> Opening {
+        if let Some(opening) = &*self.opening.borrow() {
+            return opening.clone();
+        }
+        let (outcome, opening) = watch::channel(None);
+        self.opening.replace(Some(opening.clone()));
+        let pool = Rc::clone(pool);
+        tokio::task::spawn_local(async move {
+            let opened = open(&pool).await;
+            if let Some(streams) = &pool.streams {
+                streams.opening.take();
+                let opened = opened.map(|shared| streams.open.borrow_mut().push(shared));
+                let _ = outcome.send(Some(opened));
+            }
+        });
+        opening
+    }
+}
+
+impl Stream {
+    fn on(shared: Rc<Shared>, pool: &Pool) -> Self {
+        shared.under_way.set(shared.under_way.get() + 1);
+        Self {
+            reused: shared.carried.replace(true),
+            shared,
+            watch: Rc::new(pool.watch()),
+        }
+    }
+
+    /// Sends a request on it.
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.shared.sender.clone()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        shared.under_way.set(shared.under_way.get() - 1);
+        shared.quiet_since.set(Instant::now());
+    }
+}
+
+impl Shared {
+    /// The upstream takes no more requests on it, or it is closed.
+    fn has_ended(&self) -> bool {
+        let mut sender = self.sender.clone();
+        matches!(
+            sender.poll_ready(&mut Context::from_waker(Waker::noop())),
+            Poll::Ready(Err(_))
+        )
+    }
+
+    fn has_room(&self) -> bool {
+        let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
+        self.under_way.get() < most
+    }
+}
+
+/// Opens a connection and drives it in a task of its own.
+async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
+    let name = Arc::clone(&pool.upstream().name);
+    let (line, heard) = pool.connect().await?;
+    if pool.upstream().connector.origin().tls && line.alpn() != Some(b"h2") {
+        tracing::warn!(
+            upstream = %name,
+            "the upstream speaks no HTTP/2 (it did not choose h2 in the TLS handshake): see its protocol"
+        );
+        return Err(Fault::UpstreamProtocol);
+    }
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(MOST_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_ANSWER_HEAD)
+        .max_send_buffer_size(SEND_BUFFER);
+    let (sender, mut connection) = builder
+        .handshake::<Line, Bytes>(line)
+        .await
+        .map_err(|_| Fault::UpstreamProtocol)?;
+    let shared = Rc::new(Shared {
+        sender,
+        under_way: Cell::new(0),
+        carried: Cell::new(false),
+        quiet_since: Cell::new(Instant::now()),
+    });
+
+    // Not the connection itself: it closes when nobody can send on it any more.
+    let busy = Rc::downgrade(&shared);
+    let mut pings = connection.ping_pong().expect("nobody else has taken it");
+    let silence = pool.watch();
+    silence.arm(SILENCE);
+    tokio::task::spawn_local(async move {
+        let mut awaits_pong = false;
+        let ended = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(ended.map_err(|error| told(&error)));
+                }
+                if pings.poll_pong(cx).is_ready() && awaits_pong {
+                    awaits_pong = false;
+                    heard.is_news();
+                    // gRPC servers close a connection that pings more often than this without a message.
+                    silence.arm(BETWEEN_PINGS);
+                }
+                if silence.poll_passed(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let is_busy = busy
+                    .upgrade()
+                    .is_some_and(|shared| shared.under_way.get() > 0);
+                match (heard.is_news() || !is_busy, awaits_pong) {
+                    (true, _) => silence.arm(SILENCE),
+                    (false, true) => return Poll::Ready(Err("no answer to a PING".into())),
+                    (false, false) => {
+                        awaits_pong = pings.send_ping(Ping::opaque()).is_ok();
+                        silence.arm(PONG_WITHIN);
+                    }
+                }
+            }
+        })
+        .await;
+        if let Err(reason) = ended {
+            tracing::debug!(upstream = %name, reason, "connection ended");
+        }
+    });
+    Ok(shared)
+}
+
+/// What became of a request or a connection, without any text of the upstream's.
+pub fn told(error: &h2::Error) -> String {
+    match (error.reason(), error.get_io()) {
+        (Some(reason), _) if error.is_go_away() => format!("GOAWAY, {reason:?}"),
+        (Some(reason), _) => format!("RST_STREAM, {reason:?}"),
+        (None, Some(io)) => io.kind().to_string(),
+        (None, None) => "the stream cannot be used".into(),
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("under_way", &self.under_way.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Requests on one connection at a time, however many more the upstream would take.
+const MOST_STREAMS: usize = 100;
+
+/// What an upstream may send of one answer before its client has taken anything of it: 12 MB/s at 20 ms.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Room for all of them: a client that does not read must not hold up the others' answers.
+const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;
+
+/// What of one request's body may wait to be written.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Largest head of an answer, in bytes.
+const MAX_ANSWER_HEAD: u32 = 64 << 10;
+
+/// An upstream with requests under way that says nothing from one of these to the next is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long it has to answer.
+const PONG_WITHIN: Duration = Duration::from_secs(20);
+
+/// Between two such questions while it still says nothing else.
+const BETWEEN_PINGS: Duration = Duration::from_secs(310);
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use token_source::{Origin, Trust, connect::Connector};
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+        task::{LocalSet, spawn_local},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{config::Protocol, journey::pool::Upstream, sweep::Sweeper, tally::Tally};
+
+    /// Sends a request to a server that treats its connection by `script`; the answer, if one comes within `patience`,
+    /// and how long that took.
+    async fn ask(
+        script: impl AsyncFnOnce(TcpStream) + 'static,
+        patience: Duration,
+    ) -> (Option<Result<(), h2::Error>>, Duration) {
+        let asking = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            spawn_local(async move { script(listener.accept().await.unwrap().0).await });
+            let upstream = Upstream {
+                name: "test".into(),
+                authority: "test".try_into().unwrap(),
+                protocol: Protocol::Http2,
+                connector: Connector::new(Origin::parse(&url, Arc::new(Trust::default())).unwrap()),
+                connect_timeout: patience,
+                first_byte_timeout: patience,
+                idle_timeout: patience,
+            };
+            let sweeper = Sweeper::new();
+            let pool = Pool::new(Arc::new(upstream), Rc::clone(&sweeper), &Tally::default());
+            spawn_local(async move { sweeper.run(|| ()).await });
+            let streams = pool.streams.as_ref().unwrap();
+            let stream = streams.place(&pool).await.unwrap();
+            let request = Request::get("http://test/").body(()).unwrap();
+            let (answer, _) = stream.sender().send_request(request, true).unwrap();
+            let began = Instant::now();
+            let outcome = timeout(patience, answer).await;
+            (
+                outcome.ok().map(|answer| answer.map(|_| ())),
+                began.elapsed(),
+            )
+        };
+        LocalSet::new().run_until(asking).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_answers_no_ping_holds_no_request() {
+        let says_nothing = async |mut stream: TcpStream| {
+            // Settings, and then no more.
+            stream
+                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+                .await
+                .unwrap();
+            std::future::pending::<()>().await;
+        };
+        let (outcome, took) = ask(says_nothing, Duration::from_secs(600)).await;
+        assert!(outcome.unwrap().unwrap_err().is_io());
+        let bounds = SILENCE + PONG_WITHIN..2 * SILENCE + PONG_WITHIN + Duration::from_secs(5);
+        assert!(bounds.contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_no_dead_connection() {
+        let answers_pings = async |stream: TcpStream| {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut requests = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                requests.push(request);
+            }
+        };
+        let (outcome, _) = ask(answers_pings, Duration::from_secs(1800)).await;
+        assert!(outcome.is_none(), "{outcome:?}");
+    }
+}

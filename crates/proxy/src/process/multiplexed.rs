@@ -1,0 +1,435 @@
+//! A client's HTTP/2 connection from its first frame to its close: many requests at a time, each with a deadline of its
+//! own.
+//!
+//! What a client owes is either the rest of a frame or head (the connection's, within the head time-out), room to write
+//! (the connection's, within the stall time-out), or, on one stream, a piece of a body or room for a piece of the answer
+//! (within the stall time-out: then that stream is reset, and no other). A connection that is idle for too long is ended
+//! by GOAWAY, as at the end of the process.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    connection::{FAREWELL, Limits},
+    frames::Frames,
+    stream::Stream,
+    worker::Worker,
+};
+use crate::{
+    journey::{Client, admit::Peer, answer::Answer, travel, upload::Cut},
+    sweep::Watch,
+};
+
+/// Keeps a connection until one side ends it; `read` is what the client has said on it so far.
+pub async fn keep(
+    stream: Stream,
+    read: Bytes,
+    peer: Peer,
+    listener: usize,
+    limits: Limits,
+    worker: Rc<Worker>,
+) {
+    let life = Rc::new(Life::new(peer, limits, &worker));
+    life.awaits_client();
+    let io = TokioIo::new(Watched {
+        stream,
+        read,
+        life: Rc::clone(&life),
+    });
+    let service = service_fn(|request: Request<Incoming>| {
+        let turn = Rc::new(Turn::new(&life, &worker));
+        life.begins(&turn);
+        let client = Rc::clone(&turn);
+        let journey = travel(request, worker.view(), listener, client);
+        async move {
+            let answer = journey.await;
+            Ok::<_, Infallible>(answer.map(|answer| Paced::new(answer, turn)))
+        }
+    });
+    let mut builder = http2::Builder::new(PerStream(Rc::clone(&life)));
+    builder
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(MOST_STREAMS * STREAM_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_local_error_reset_streams(MOST_LOCAL_RESETS)
+        .max_header_list_size(u32::try_from(limits.max_head_size).unwrap_or(u32::MAX));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut told_to_end = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(error) = ended {
+                    worker.connection_failed(&error);
+                }
+                return Poll::Ready(());
+            }
+            // Only now that it has read what is there.
+            if !told_to_end && (worker.is_draining() || life.is_idle_for_too_long(cx)) {
+                told_to_end = true;
+                life.drains();
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            return match life.is_late(cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+        }
+    })
+    .await;
+}
+
+/// What a connection is doing, as its time-outs see it.
+#[derive(Debug)]
+struct Life {
+    peer: Peer,
+    limits: Limits,
+    /// Idle for too long, or no room to write.
+    watch: Watch,
+    /// A frame or a head that does not end.
+    unfinished: Watch,
+    frames: RefCell<Frames>,
+    under_way: Cell<usize>,
+    write_blocked: Cell<bool>,
+    draining: Cell<bool>,
+    /// How many more requests the client called off than it took answers to.
+    called_off: Cell<u32>,
+    /// The request whose task is made next.
+    latest: RefCell<Option<Rc<Turn>>>,
+}
+
+/// The turn of one request on its connection.
+#[derive(Debug)]
+struct Turn {
+    life: Rc<Life>,
+    watch: Watch,
+    waits_for_body: Cell<bool>,
+    waits_for_room: Cell<bool>,
+    /// The client has been given the whole answer.
+    whole: Cell<bool>,
+    answered: Cell<bool>,
+}
+
+impl Life {
+    fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
+        Self {
+            peer,
+            limits,
+            watch: worker.sweeper().watch(),
+            unfinished: worker.sweeper().watch(),
+            frames: RefCell::new(Frames::default()),
+            under_way: Cell::new(0),
+            write_blocked: Cell::new(false),
+            draining: Cell::new(false),
+            called_off: Cell::new(0),
+            latest: RefCell::new(None),
+        }
+    }
+
+    fn begins(&self, turn: &Rc<Turn>) {
+        self.under_way.set(self.under_way.get() + 1);
+        self.latest.replace(Some(Rc::clone(turn)));
+        self.awaits_client();
+    }
+
+    fn ends(&self) {
+        self.under_way.set(self.under_way.get() - 1);
+        if self.under_way.get() == 0 {
+            self.awaits_client();
+        }
+    }
+
+    /// Sets the deadline by what the connection does now.
+    fn awaits_client(&self) {
+        match (self.write_blocked.get(), self.under_way.get()) {
+            (true, _) => self.watch.arm(self.limits.stall_timeout),
+            (false, 0) if self.draining.get() => self.watch.arm(FAREWELL),
+            (false, 0) => self.watch.arm(self.limits.keep_alive),
+            (false, _) => self.watch.disarm(),
+        }
+    }
+
+    fn drains(&self) {
+        self.draining.set(true);
+        self.awaits_client();
+    }
+
+    /// At the end each piece of what is still to be written gives the client time for the next.
+    fn has_written(&self) {
+        if self.draining.get() {
+            self.awaits_client();
+        }
+    }
+
+    fn has_read(&self, bytes: &[u8]) {
+        let mut frames = self.frames.borrow_mut();
+        let was_open = frames.is_open();
+        let has_moved = frames.read(bytes);
+        match frames.is_open() {
+            false => self.unfinished.disarm(),
+            true if has_moved || !was_open => self.unfinished.arm(self.limits.head_timeout),
+            true => {}
+        }
+    }
+
+    fn blocks_write(&self, blocked: bool) {
+        if self.write_blocked.replace(blocked) == blocked {
+            return;
+        }
+        self.awaits_client();
+        // hyper does not read on while it cannot write.
+        match blocked {
+            true => self.unfinished.disarm(),
+            false if self.frames.borrow().is_open() => {
+                self.unfinished.arm(self.limits.head_timeout)
+            }
+            false => {}
+        }
+    }
+
+    /// Counts a request that the client called off, or one that it did not.
+    fn counts(&self, called_off: bool) {
+        let count = match called_off {
+            true => self.called_off.get() + 1,
+            false => self.called_off.get().saturating_sub(1),
+        };
+        self.called_off.set(count);
+    }
+
+    fn is_idle_for_too_long(&self, cx: &Context<'_>) -> bool {
+        self.under_way.get() == 0
+            && !self.write_blocked.get()
+            && self.watch.poll_passed(cx).is_ready()
+    }
+
+    /// Whether the client is late with something, or only makes work.
+    fn is_late(&self, cx: &Context<'_>) -> bool {
+        let is_late = self.watch.poll_passed(cx).is_ready();
+        is_late
+            || self.unfinished.poll_passed(cx).is_ready()
+            || self.called_off.get() > MOST_CALLED_OFF
+    }
+}
+
+impl Turn {
+    fn new(life: &Rc<Life>, worker: &Worker) -> Self {
+        Self {
+            life: Rc::clone(life),
+            watch: worker.sweeper().watch(),
+            waits_for_body: Cell::new(false),
+            waits_for_room: Cell::new(false),
+            whole: Cell::new(false),
+            answered: Cell::new(false),
+        }
+    }
+
+    fn waits_for_room(&self, waits: bool) {
+        if self.waits_for_room.replace(waits) != waits {
+            self.await_client();
+        }
+    }
+
+    fn await_client(&self) {
+        match self.waits_for_body.get() || self.waits_for_room.get() {
+            true => self.watch.arm(self.life.limits.stall_timeout),
+            false => self.watch.disarm(),
+        }
+    }
+}
+
+impl Client for Turn {
+    fn peer(&self) -> Peer {
+        self.life.peer
+    }
+
+    fn waits_for_body(&self, waits: bool) {
+        if self.waits_for_body.replace(waits) != waits {
+            self.await_client();
+        }
+    }
+
+    fn body_ended(&self) {
+        self.waits_for_body(false);
+    }
+
+    fn body_dropped(&self) {
+        self.waits_for_body(false);
+    }
+
+    fn answered(&self) {
+        if !self.answered.replace(true) {
+            self.life.counts(!self.whole.get());
+            self.life.ends();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.answered();
+    }
+}
+
+/// Runs each request in a task of its own, which ends when the request is late: then hyper resets its stream.
+#[derive(Debug, Clone)]
+struct PerStream(Rc<Life>);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for PerStream {
+    fn execute(&self, stream: F) {
+        let turn = self.0.latest.take();
+        tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|cx| match (stream.as_mut().poll(cx), &turn) {
+                (Poll::Pending, Some(turn)) => turn.watch.poll_passed(cx),
+                (polled, _) => polled,
+            })
+            .await;
+        });
+    }
+}
+
+/// An answer that tells when its client has room for the next piece.
+#[derive(Debug)]
+struct Paced {
+    answer: Answer,
+    turn: Rc<Turn>,
+}
+
+impl Paced {
+    fn new(answer: Answer, turn: Rc<Turn>) -> Self {
+        turn.whole.set(answer.is_end_stream());
+        Self { answer, turn }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.answer).poll_frame(cx);
+        this.turn
+            .waits_for_room(matches!(polled, Poll::Ready(Some(Ok(_)))));
+        match &polled {
+            Poll::Ready(None) => this.turn.whole.set(true),
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.answer.is_end_stream() => {
+                this.turn.whole.set(true);
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
+}
+
+/// A client's bytes on their way to and from hyper, with an eye on what moves.
+#[derive(Debug)]
+struct Watched {
+    stream: Stream,
+    /// Read before it was known that this is HTTP/2.
+    read: Bytes,
+    life: Rc<Life>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = if this.read.is_empty() {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        } else {
+            let size = this.read.len().min(buf.remaining());
+            buf.put_slice(&this.read.split_to(size));
+            Poll::Ready(Ok(()))
+        };
+        this.life.has_read(&buf.filled()[before..]);
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.life.blocks_write(polled.is_pending());
+        this.life.has_written();
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.life.blocks_write(polled.is_pending());
+        polled
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.life.blocks_write(polled.is_pending());
+        this.life.has_written();
+        polled
+    }
+}
+
+/// Requests under way on one connection; what is above is refused, and may be sent again.
+const MOST_STREAMS: u32 = 100;
+
+/// What a client may send of one body before the upstream has taken anything of it. The connection has room for all of
+/// them: one upload that does not go on must not hold up the others.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// What of one answer may wait to be written.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Streams that had to be reset because of what the client sent on them, before its connection is closed.
+const MOST_LOCAL_RESETS: usize = 100;
+
+/// How many more requests a client may call off than it takes answers to: each costs an upstream something.
+const MOST_CALLED_OFF: u32 = 200;

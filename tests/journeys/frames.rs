@@ -1,0 +1,112 @@
+//! Raw HTTP/2 frames, right and wrong, over a socket.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::client;
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+/// A frame as it came.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A connection on which anything can be said.
+pub(crate) struct Wire(TcpStream);
+
+impl Wire {
+    /// After the preface, with these settings.
+    pub(crate) fn open(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let mut wire = Self(client::connect(address));
+        let mut payload = Vec::new();
+        for (key, value) in settings {
+            payload.extend(key.to_be_bytes());
+            payload.extend(value.to_be_bytes());
+        }
+        let mut first = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        first.extend(frame(SETTINGS, 0, 0, &payload));
+        assert!(wire.send(&first));
+        wire
+    }
+
+    /// Whether it can be written.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        self.send(&frame(kind, flags, stream, payload))
+    }
+
+    /// The next frame; `None` at the end of the connection, or when none comes in time.
+    pub(crate) fn next(&mut self, within: Duration) -> Option<Frame> {
+        self.0.set_read_timeout(Some(within)).unwrap();
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).ok()?;
+        let [a, b, c, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.0.read_exact(&mut payload).ok()?;
+        Some(Frame { kind, payload })
+    }
+
+    /// Reads until a frame of one of these kinds comes; `None` at the end of the connection.
+    pub(crate) fn until(&mut self, kinds: &[u8]) -> Option<Frame> {
+        loop {
+            let frame = self.next(client::PATIENCE)?;
+            if kinds.contains(&frame.kind) {
+                return Some(frame);
+            }
+        }
+    }
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A header block without tables and Huffman codes.
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// What each request has.
+pub(crate) fn request<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
+    let mut fields = vec![
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", path),
+    ];
+    fields.extend(more);
+    block(&fields)
+}
