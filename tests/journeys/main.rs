@@ -9,6 +9,7 @@
 mod client;
 mod proxy;
 mod scripted;
+mod websocket;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
@@ -32,3 +33,6 @@ mod secrets_of_the_cluster_are_followed;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
+mod upgrades_are_no_way_in;
+mod websockets_end_in_order;
+mod websockets_pass;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     pool::{Connection, Pool},
     trip::Trip,
+    upgrade::Tunnel,
     upload::{Cut, Progress},
 };
 use crate::fault::Fault;
@@ -24,8 +25,8 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub struct Answer {
     source: Source,
-    /// The record of the journey; it ends when the answer does.
-    trip: Trip,
+    /// The record of the journey; it ends when the answer does, unless a tunnel has it.
+    trip: Option<Trip>,
 }
 
 #[derive(Debug)]
@@ -34,6 +35,8 @@ enum Source {
     Own(Option<Bytes>),
     /// Passed on from the upstream.
     Upstream(Box<Passing>),
+    /// None: the upstream switches protocols.
+    Switch(Option<Box<Tunnel>>),
 }
 
 /// An answer on its way through, and the connection that it comes from.
@@ -59,7 +62,7 @@ impl Answer {
         trip.complete();
         Self {
             source: Source::Own(Some(text)),
-            trip,
+            trip: Some(trip),
         }
     }
 
@@ -70,7 +73,7 @@ impl Answer {
         }
         let mut answer = Self {
             source: Source::Upstream(Box::new(passing)),
-            trip,
+            trip: Some(trip),
         };
         if answer.is_end_stream() {
             // hyper asks such a body for nothing.
@@ -79,8 +82,26 @@ impl Answer {
         answer
     }
 
+    /// No body, but a tunnel that opens when the head has gone out.
+    pub fn switch(passing: Passing, trip: Trip) -> Self {
+        Self {
+            source: Source::Switch(Tunnel::behind(passing, trip).map(Box::new)),
+            trip: None,
+        }
+    }
+
+    /// The tunnel that opens with this answer, for whoever has the client's connection.
+    pub fn tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match &mut self.source {
+            Source::Switch(tunnel) => tunnel.take(),
+            _ => None,
+        }
+    }
+
     fn complete(&mut self) {
-        self.trip.complete();
+        if let Some(trip) = &mut self.trip {
+            trip.complete();
+        }
         if let Source::Upstream(passing) = &mut self.source {
             passing.put_back();
         }
@@ -154,17 +175,18 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        let passing = match &mut this.source {
-            Source::Own(text) => {
+        let (passing, trip) = match (&mut this.source, &mut this.trip) {
+            (Source::Own(text), _) => {
                 let text = text.take().filter(|text| !text.is_empty());
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
-            Source::Upstream(passing) => passing,
+            (Source::Upstream(passing), Some(trip)) => (passing, trip),
+            _ => return Poll::Ready(None),
         };
         match Pin::new(&mut passing.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 passing.waits = false;
-                this.trip.sent(frame.data_ref().map_or(0, Bytes::len));
+                trip.sent(frame.data_ref().map_or(0, Bytes::len));
                 if passing.incoming.is_end_stream() {
                     this.complete();
                 }
@@ -175,7 +197,7 @@ impl Body for Answer {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(_))) => {
-                this.trip.fault(
+                trip.fault(
                     passing
                         .progress
                         .fault
@@ -186,7 +208,7 @@ impl Body for Answer {
             }
             Poll::Pending => {
                 if passing.is_late(cx) {
-                    this.trip.fault(Fault::UpstreamTimeout);
+                    trip.fault(Fault::UpstreamTimeout);
                     return Poll::Ready(Some(Err(Cut)));
                 }
                 Poll::Pending
@@ -198,6 +220,7 @@ impl Body for Answer {
         match &self.source {
             Source::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
             Source::Upstream(passing) => passing.incoming.is_end_stream(),
+            Source::Switch(_) => true,
         }
     }
 
@@ -207,6 +230,7 @@ impl Body for Answer {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
             Source::Upstream(passing) => passing.incoming.size_hint(),
+            Source::Switch(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::{fault::Fault, sweep::Watch};
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
 /// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
-/// an idempotent request without a body before a byte of an answer.
+/// an idempotent request without a body before a byte of an answer. A request that asks for an upgrade has a new
+/// connection to itself.
 ///
 /// # Errors
 /// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
@@ -25,11 +26,13 @@ pub async fn forward(
     pool: &Rc<Pool>,
     head: Parts,
     upload: Upload,
+    upgrades: bool,
 ) -> Result<(response::Parts, Passing), Fault> {
     let upstream = pool.upstream();
-    let mut connection = match pool.idle() {
+    let idle = if upgrades { None } else { pool.idle() };
+    let mut connection = match idle {
         Some(connection) => connection,
-        None => pool.open().await?,
+        None => pool.open(upgrades).await?,
     };
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
@@ -69,12 +72,12 @@ pub async fn forward(
         };
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
         request = again;
-        connection = pool.open().await?;
+        connection = pool.open(upgrades).await?;
     }
 }
 
 /// The future's output, unless the deadline passes first.
-async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
+pub async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

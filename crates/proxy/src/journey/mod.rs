@@ -13,13 +13,16 @@ pub mod rewrite;
 pub mod route;
 pub mod token_endpoints;
 pub mod trip;
+pub mod upgrade;
 pub mod upload;
 
 use std::{fmt, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts, response,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+    response,
 };
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -173,6 +176,8 @@ pub async fn travel(
             .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = Upload::new(body, Rc::clone(&client), waits_for_leave);
     let progress = body.progress();
+    let is_handshake = upgrade::is_handshake(&head, !body.is_end_stream());
+    trip.is_handshake = is_handshake;
 
     let refuse = |fault, trip| {
         progress.discard_rest();
@@ -197,7 +202,11 @@ pub async fn travel(
         {
             Ok((head, passing)) => {
                 trip.status = Some(head.status);
-                Response::from_parts(head, Answer::passing(passing, trip))
+                let body = match head.status {
+                    StatusCode::SWITCHING_PROTOCOLS => Answer::switch(passing, trip),
+                    _ => Answer::passing(passing, trip),
+                };
+                Response::from_parts(head, body)
             }
             Err(fault) => refuse(fault, trip),
         },
@@ -208,6 +217,11 @@ pub async fn travel(
     }) = admitted
     {
         respond::share_with(origin, answer.headers_mut());
+    }
+    if is_handshake && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // What the client has sent behind its handshake is no request, whoever on the way takes it for one.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
     }
     answer
 }
@@ -240,6 +254,9 @@ async fn steps(
     route
         .rewrite
         .headers(&mut head, &client.peer(), host, listener.admission.tls)?;
+    if trip.is_handshake {
+        upgrade::say(&mut head.headers);
+    }
     let mut target = route.rewrite.target(route, &came, path);
 
     // attach
@@ -258,7 +275,7 @@ async fn steps(
     if spare.is_some() {
         body.progress().keep(route.replay_limit, &view.memory);
     }
-    let mut answer = forward::forward(pool, head, body).await?;
+    let mut answer = forward::forward(pool, head, body, trip.is_handshake).await?;
 
     // and once more, after a 401
     if let Some(spare) = spare {
@@ -267,7 +284,12 @@ async fn steps(
 
     // respond
     let (mut answer, passing) = answer;
+    let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
     respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
+    if switches {
+        answer.headers.remove(header::CONTENT_LENGTH);
+        upgrade::say(&mut answer.headers);
+    }
     Ok((answer, passing))
 }
 

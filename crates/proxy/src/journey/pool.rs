@@ -11,16 +11,17 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use token_source::connect::{self, ConnectError, Connector, with_causes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     task::AbortHandle,
     time::Instant,
 };
 
-use super::upload::Upload;
+use super::{forward::before, upload::Upload};
 use crate::{
     fault::Fault,
     sweep::{Sweeper, Watch},
@@ -65,10 +66,13 @@ pub struct Connection {
     /// The upstream has said something since this was last set to `false`.
     pub heard: Rc<Cell<bool>>,
     driver: AbortHandle,
+    /// Opened for an upgrade: its bytes without HTTP, after a 101. Such a connection is not used again.
+    bare: Option<oneshot::Receiver<Parts<TokioIo<Line>>>>,
 }
 
 /// The bytes of an upstream, with an eye on whether any have come.
-struct Line {
+#[derive(Debug)]
+pub struct Line {
     stream: connect::Connection,
     heard: Rc<Cell<bool>>,
 }
@@ -110,11 +114,11 @@ impl Pool {
         None
     }
 
-    /// A new connection.
+    /// A new connection, which may be one for an upgrade.
     ///
     /// # Errors
     /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`.
-    pub async fn open(&self) -> Result<Connection, Fault> {
+    pub async fn open(&self, for_upgrade: bool) -> Result<Connection, Fault> {
         let stream = self
             .upstream
             .connector
@@ -143,8 +147,16 @@ impl Pool {
             .await
             .map_err(|_| Fault::UpstreamProtocol)?;
         let name = Arc::clone(&self.upstream.name);
+        let (hand_over, bare) = for_upgrade.then(oneshot::channel).unzip();
         let driver = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let ended = match hand_over {
+                None => connection.await,
+                Some(hand_over) => Box::pin(connection.without_shutdown()).await.map(|parts| {
+                    // Nobody waits for it where the answer was no 101.
+                    let _ = hand_over.send(parts);
+                }),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(upstream = %name, error = with_causes(&error), "connection ended");
             }
         });
@@ -154,12 +166,13 @@ impl Pool {
             reused: false,
             heard,
             driver: driver.abort_handle(),
+            bare,
         })
     }
 
-    /// Takes a connection back whose request and answer have both ended.
+    /// Takes a connection back whose request and answer have both ended, unless it was opened for an upgrade.
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
-        if connection.sender.is_closed() {
+        if connection.sender.is_closed() || connection.bare.is_some() {
             return;
         }
         connection.watch.disarm();
@@ -181,6 +194,14 @@ impl Pool {
         self.idle.borrow_mut().retain(|(connection, since)| {
             !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
         });
+    }
+}
+
+impl Connection {
+    /// Its bytes without HTTP, with what was read behind the 101; `None` where there are none to have, or its deadline
+    /// passes first.
+    pub async fn bare(&mut self) -> Option<Parts<TokioIo<Line>>> {
+        before(&self.watch, self.bare.take()?).await?.ok()
     }
 }
 

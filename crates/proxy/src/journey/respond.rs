@@ -20,7 +20,7 @@ use crate::fault::Fault;
 /// Makes the head of an upstream's answer fit to be passed on.
 ///
 /// # Errors
-/// `upstream_protocol` for an answer with two lengths, or one that switches protocols unasked.
+/// `upstream_protocol` for an answer with two lengths.
 pub fn clean(
     head: &mut Parts,
     route: &Route,
@@ -30,7 +30,7 @@ pub fn clean(
 ) -> Result<(), Fault> {
     let two_lengths = head.headers.contains_key(header::TRANSFER_ENCODING)
         && head.headers.contains_key(header::CONTENT_LENGTH);
-    if two_lengths || head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if two_lengths {
         return Err(Fault::UpstreamProtocol);
     }
     drop_hop_by_hop(&mut head.headers);

@@ -23,6 +23,8 @@ pub struct Trip {
     pub target: Option<PathAndQuery>,
     /// The client's `X-Request-Id`, or the one made for an answer of the proxy's own.
     pub request_id: Option<Arc<str>>,
+    /// The client asks for a WebSocket.
+    pub is_handshake: bool,
     /// When the head was complete.
     pub started: Instant,
     /// What the proxy added before the request left.
@@ -56,6 +58,7 @@ impl Trip {
             method,
             target,
             request_id: None,
+            is_handshake: false,
             started: Instant::now(),
             overhead: None,
             status: None,

@@ -4,7 +4,7 @@
 //! active. All its time-outs are one deadline that moves with what happens, and one sweeper per worker looks at it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     error::Error,
     future::{Future, poll_fn},
@@ -56,25 +56,53 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let mut read = Bytes::new();
     loop {
         if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
-            // The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
-            let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
-            let _ = tokio::time::timeout(FAREWELL, end).await;
-            return;
+            return say_farewell(stream).await;
         }
         vitals.becomes_active(!read.is_empty());
         let io = Watched {
             stream,
             read,
             vitals: Rc::clone(&vitals),
+            is_shut: false,
         };
+        let tunnel = RefCell::new(None);
         let service = service_fn(|request: Request<Incoming>| {
             let turn = vitals.head_is_complete(!request.body().is_end_stream());
             let journey = travel(request, worker.view(), listener, turn);
-            async { Ok::<_, Infallible>(journey.await) }
+            async {
+                let mut answer = journey.await;
+                if let Some(opened) = answer.body_mut().tunnel() {
+                    tunnel.replace(Some(opened));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = Box::new(builder.serve_connection(io, service));
-        let Some(parts) = active(connection, &vitals, &worker).await else {
-            return;
+        let parts = match active(connection, &vitals, &worker).await {
+            Next::Closed => return,
+            Next::Parked(parts) => parts,
+            Next::Ended(parts) => {
+                let Watched {
+                    stream,
+                    read,
+                    is_shut,
+                    ..
+                } = parts.io;
+                match tunnel.take() {
+                    Some(tunnel) => {
+                        let early = match read.is_empty() {
+                            true => parts.read_buf,
+                            false => [parts.read_buf, read].concat().into(),
+                        };
+                        // Boxed, so that a parked connection does not hold room for it.
+                        Box::pin(tunnel.carry(stream.into_inner(), early)).await;
+                    }
+                    // hyper leaves that to others where a request offered an upgrade, whatever came of it.
+                    None if !is_shut => say_farewell(stream).await,
+                    None => {}
+                }
+                return;
+            }
         };
         stream = parts.io.stream;
         // What hyper had read of the next request goes in front of what is still to come; where that is nothing, its
@@ -86,6 +114,12 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
         };
         tracing::trace!(has_some_of_a_head = !read.is_empty(), "quiet");
     }
+}
+
+/// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
+async fn say_farewell(mut stream: TokioIo<Stream>) {
+    let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
+    let _ = tokio::time::timeout(FAREWELL, end).await;
 }
 
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
@@ -106,24 +140,35 @@ async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
     .await
 }
 
-/// Drives hyper's connection until it ends (`None`) or has been quiet for long enough to be parked.
+/// What becomes of a connection that was active.
+enum Next<S> {
+    /// It broke, or is to be closed.
+    Closed,
+    /// It has been quiet for long enough to be parked.
+    Parked(http1::Parts<Watched, S>),
+    /// HTTP has ended on it: it is closed, or goes on as a tunnel.
+    Ended(http1::Parts<Watched, S>),
+}
+
+/// Drives hyper's connection until it ends or has been quiet for long enough to be parked.
 async fn active<S, B>(
     mut connection: Box<http1::Connection<Watched, S>>,
     vitals: &Vitals,
     worker: &Worker,
-) -> Option<http1::Parts<Watched, S>>
+) -> Next<S>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut told_to_end = false;
+    let (mut told_to_end, mut has_ended) = (false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-                if let Err(error) = ended {
-                    worker.connection_failed(&error);
+                match ended {
+                    Err(error) => worker.connection_failed(&error),
+                    Ok(()) => has_ended = true,
                 }
                 return Poll::Ready(false);
             }
@@ -137,7 +182,11 @@ where
         }
     })
     .await;
-    quiet.then(|| connection.into_parts())
+    match (quiet, has_ended) {
+        (true, _) => Next::Parked(connection.into_parts()),
+        (false, true) => Next::Ended(connection.into_parts()),
+        (false, false) => Next::Closed,
+    }
 }
 
 /// What a connection is doing, as its time-outs see it.
@@ -342,6 +391,8 @@ struct Watched {
     /// Read before the connection was parked.
     read: Bytes,
     vitals: Rc<Vitals>,
+    /// Its end has been said.
+    is_shut: bool,
 }
 
 impl Read for Watched {
@@ -385,7 +436,9 @@ impl Write for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.is_shut = true;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
