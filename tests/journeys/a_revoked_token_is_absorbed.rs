@@ -360,6 +360,7 @@ fn a_websocket_handshake_is_sent_once_more() {
     let mut echoed = [0; 5];
     client.read_exact(&mut echoed).unwrap();
     assert_eq!(&echoed, b"early");
+    drop(client);
     assert_eq!(choosy.requests(), 2);
     assert_eq!(replays(&proxy, "helped"), 1.0);
     world.end(proxy);

@@ -156,6 +156,7 @@ fn a_page_of_another_origin_opens_none() {
     upstream.write_all(SWITCH).unwrap();
     let head = crate::scripted::head(&mut client).unwrap();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    drop((client, upstream));
     between.end();
 }
 

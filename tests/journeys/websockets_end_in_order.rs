@@ -63,6 +63,7 @@ fn no_time_out_of_requests_hits_it() {
     pause(Duration::from_secs(4));
     passes(&mut client, &mut upstream, b"still there");
     passes(&mut upstream, &mut client, b"so am I");
+    drop((client, upstream));
     between.end();
 }
 

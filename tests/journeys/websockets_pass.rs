@@ -177,6 +177,7 @@ fn what_comes_before_the_101_waits_for_it() {
     let mut heard = [0; 9];
     client.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"early too");
+    drop((client, upstream));
     between.end();
 }
 
@@ -255,6 +256,7 @@ fn a_slow_reader_slows_the_sender_and_nothing_is_lost() {
         // And the other way still passes.
         let mut from = sender.join().unwrap();
         passes(&mut to, &mut from, b"thanks");
+        drop((from, to));
         between.end();
     }
 }
