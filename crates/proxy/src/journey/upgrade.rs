@@ -13,7 +13,7 @@ use bytes::{Buf as _, Bytes};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::{answer::Passing, forward::before, pool::Connection, trip::Trip};
 use crate::{fault::Fault, sweep::Watch};
@@ -106,8 +106,8 @@ impl Tunnel {
     /// Passes bytes on until both sides have ended, one breaks off, or nothing has moved for the idle time-out. An end
     /// is passed on as well, and the other direction goes on.
     ///
-    /// `early` is what the client sent before it saw the 101. Each way has a buffer of fixed size; where it is full,
-    /// the side that sends waits.
+    /// `early` is what the client sent before it saw the 101. Each way has a buffer of 8 KiB; where it is full, the
+    /// side that sends waits.
     pub async fn carry<S>(mut self, client: S, early: Bytes)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -134,7 +134,7 @@ impl Tunnel {
             is_broken: false,
         };
         // The upstream first: what it said before it closed is passed on before it is noticed that it reads no more.
-        let copied = copy_bidirectional_with_sizes(&mut upstream, &mut client, BUFFER, BUFFER);
+        let copied = copy_bidirectional(&mut upstream, &mut client);
         let copied = before(&watch, copied).await;
         match copied {
             None => self.trip.fault(Fault::UpstreamTimeout),
@@ -212,6 +212,3 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for End<'_, S> {
 const WEBSOCKET: &str = "websocket";
 
 const UPGRADE: &str = "upgrade";
-
-/// For each way, in bytes: a record of TLS.
-const BUFFER: usize = 16 << 10;
