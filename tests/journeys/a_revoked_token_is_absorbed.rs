@@ -16,7 +16,8 @@ use rustix::process::Signal;
 use crate::{
     client::{self, Answer, connect, eventually, pause, read_one},
     proxy::{Proxy, World},
-    scripted::scripted,
+    scripted::{self, scripted},
+    websocket,
 };
 
 const SPECS: &str = "/ml/v1/foundation_model_specs?version=2025-02-01";
@@ -329,6 +330,39 @@ fn the_answer_to_the_second_sending_is_the_answer_whatever_it_is() {
     pass_freshness();
     assert_eq!(proxy.get("/x", &[]).status, 418);
     assert_eq!(choosy.requests(), 2);
+    world.end(proxy);
+}
+
+#[test]
+fn a_websocket_handshake_is_sent_once_more() {
+    let world = short_lived();
+    let choosy = Choosy::default();
+    let server = choosy.clone();
+    let address = scripted(move |stream, head| match server.takes(&head) {
+        false => server.answer(stream, false),
+        true => {
+            stream.write_all(websocket::SWITCH).unwrap();
+            let mut said = [0; 5];
+            stream.read_exact(&mut said).unwrap();
+            stream.write_all(&said).unwrap();
+        }
+    });
+    let proxy = logged_in_before(&world, address, "");
+    pass_freshness();
+    let mut client = connect(proxy.address());
+    let handshake = websocket::handshake("/chat", &[]);
+    client
+        .write_all(&[&handshake[..], b"early"].concat())
+        .unwrap();
+    let head = scripted::head(&mut client).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("details=\"helped\""), "{head}");
+    let mut echoed = [0; 5];
+    client.read_exact(&mut echoed).unwrap();
+    assert_eq!(&echoed, b"early");
+    drop(client);
+    assert_eq!(choosy.requests(), 2);
+    assert_eq!(replays(&proxy, "helped"), 1.0);
     world.end(proxy);
 }
 

@@ -14,6 +14,7 @@ mod proxy;
 mod scripted;
 mod streams;
 mod strict;
+mod websocket;
 
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
@@ -49,4 +50,7 @@ mod the_former_license_token_is_tried;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
+mod upgrades_are_no_way_in;
 mod weaknesses_of_others;
+mod websockets_end_in_order;
+mod websockets_pass;

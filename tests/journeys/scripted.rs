@@ -51,10 +51,15 @@ pub(crate) fn in_front_of(
     upstream: &str,
     listener: &str,
 ) -> Proxy {
-    world.start_with(&format!(
+    world.start_with(&config_in_front_of(address, upstream, listener))
+}
+
+/// The configuration of such a proxy.
+pub(crate) fn config_in_front_of(address: SocketAddr, upstream: &str, listener: &str) -> String {
+    format!(
         "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\n[listener.local]\naddress = '127.0.0.1:0'\n{listener}\n\
          [upstream.odd]\nurl = 'http://{address}/base'\nplain_http = true\n{upstream}\n\
          [credential.odd.token]\nvalue = {{ file = 'license-token' }}\nupstream = 'odd'\n\
          [route.odd]\npath = '/'\nupstream = 'odd'\nattach = [{{ credential = 'odd', header = 'Iam-Token' }}]\n"
-    ))
+    )
 }

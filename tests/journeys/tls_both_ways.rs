@@ -152,7 +152,11 @@ attach = "platform"
     world.end(proxy);
 }
 
-fn over_tls(proxy: &Proxy, roots: &[u8], name: &'static str) -> impl Read + Write + use<> {
+pub(crate) fn over_tls(
+    proxy: &Proxy,
+    roots: &[u8],
+    name: &'static str,
+) -> impl Read + Write + use<> {
     let mut store = RootCertStore::empty();
     store
         .add(CertificateDer::from_pem_slice(roots).unwrap())

@@ -30,5 +30,16 @@ pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
 
 /// Milliseconds to three places.
 fn millis(duration: Duration) -> f64 {
-    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_of_a_request_and_of_a_day() {
+        assert_eq!(millis(Duration::from_nanos(1_234_567)), 1.235);
+        assert_eq!(millis(Duration::from_secs(86_400)), 86_400_000.0);
+    }
 }

@@ -21,6 +21,7 @@ use super::{
     respond::clean_trailers,
     streams::Stream,
     trip::Trip,
+    upgrade::Tunnel,
     upload::{Cut, Progress},
 };
 use crate::{fault::Fault, sweep::Watch};
@@ -29,8 +30,8 @@ use crate::{fault::Fault, sweep::Watch};
 #[derive(Debug)]
 pub struct Answer {
     source: Source,
-    /// The record of the journey; it ends when the answer does.
-    trip: Trip,
+    /// The record of the journey; it ends when the answer does, unless a tunnel has it.
+    trip: Option<Trip>,
 }
 
 #[derive(Debug)]
@@ -39,6 +40,8 @@ enum Source {
     Own(Option<Bytes>),
     /// Passed on from the upstream.
     Upstream(Box<Passing>),
+    /// None: the upstream switches protocols.
+    Switch(Option<Box<Tunnel>>),
 }
 
 /// An answer on its way through, and the connection that it comes from.
@@ -86,7 +89,7 @@ impl Answer {
         trip.complete();
         Self {
             source: Source::Own(Some(text)),
-            trip,
+            trip: Some(trip),
         }
     }
 
@@ -97,7 +100,7 @@ impl Answer {
         }
         let mut answer = Self {
             source: Source::Upstream(Box::new(passing)),
-            trip,
+            trip: Some(trip),
         };
         if answer.is_end_stream() {
             // hyper asks such a body for nothing.
@@ -106,8 +109,26 @@ impl Answer {
         answer
     }
 
+    /// No body, but a tunnel that opens when the head has gone out.
+    pub fn switch(passing: Passing, trip: Trip) -> Self {
+        Self {
+            source: Source::Switch(Tunnel::behind(passing, trip).map(Box::new)),
+            trip: None,
+        }
+    }
+
+    /// The tunnel that opens with this answer, for whoever has the client's connection.
+    pub fn tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match &mut self.source {
+            Source::Switch(tunnel) => tunnel.take(),
+            _ => None,
+        }
+    }
+
     fn complete(&mut self) {
-        self.trip.complete();
+        if let Some(trip) = &mut self.trip {
+            trip.complete();
+        }
         if let Source::Upstream(passing) = &mut self.source {
             passing.put_back();
         }
@@ -115,6 +136,14 @@ impl Answer {
 }
 
 impl Passing {
+    /// The connection, where it is this answer's alone, and how long it may be idle.
+    pub fn into_connection(mut self) -> Option<(Connection, Duration)> {
+        match self.carrier.take()? {
+            Carrier::Alone(connection) => Some((connection, self.pool.upstream().idle_timeout)),
+            Carrier::Shared(..) => None,
+        }
+    }
+
     /// An answer whose head has come.
     pub fn new(
         incoming: Incoming,
@@ -266,20 +295,21 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        let passing = match &mut this.source {
-            Source::Own(text) => {
+        let (passing, trip) = match (&mut this.source, &mut this.trip) {
+            (Source::Own(text), _) => {
                 let text = text.take().filter(|text| !text.is_empty());
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
-            Source::Upstream(passing) => passing,
+            (Source::Upstream(passing), Some(trip)) => (passing, trip),
+            _ => return Poll::Ready(None),
         };
         match Pin::new(&mut passing.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 passing.waits = false;
                 if let Some(trailers) = frame.trailers_mut() {
-                    passing.clean(trailers, &this.trip);
+                    passing.clean(trailers, trip);
                 }
-                this.trip.sent(frame.data_ref().map_or(0, Bytes::len));
+                trip.sent(frame.data_ref().map_or(0, Bytes::len));
                 if passing.incoming.is_end_stream() {
                     this.complete();
                 }
@@ -290,7 +320,7 @@ impl Body for Answer {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(_))) => {
-                this.trip.fault(
+                trip.fault(
                     passing
                         .progress
                         .fault
@@ -301,7 +331,7 @@ impl Body for Answer {
             }
             Poll::Pending => {
                 if passing.is_late(cx) {
-                    this.trip.fault(Fault::UpstreamTimeout);
+                    trip.fault(Fault::UpstreamTimeout);
                     return Poll::Ready(Some(Err(Cut)));
                 }
                 Poll::Pending
@@ -313,6 +343,7 @@ impl Body for Answer {
         match &self.source {
             Source::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
             Source::Upstream(passing) => passing.incoming.is_end_stream(),
+            Source::Switch(_) => true,
         }
     }
 
@@ -322,6 +353,7 @@ impl Body for Answer {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
             Source::Upstream(passing) => passing.incoming.size_hint(),
+            Source::Switch(_) => SizeHint::with_exact(0),
         }
     }
 }

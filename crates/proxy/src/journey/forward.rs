@@ -23,7 +23,8 @@ use crate::{fault::Fault, sweep::Watch};
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
 /// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
-/// an idempotent request without a body before a byte of an answer.
+/// an idempotent request without a body before a byte of an answer. A request that asks for an upgrade has a new
+/// connection to itself.
 ///
 /// # Errors
 /// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
@@ -31,14 +32,16 @@ pub async fn forward(
     pool: &Rc<Pool>,
     head: Parts,
     upload: Upload,
+    upgrades: bool,
 ) -> Result<(response::Parts, Passing), Fault> {
     if let Some(streams) = &pool.streams {
         return multiplex::forward(pool, streams, head, upload).await;
     }
     let upstream = pool.upstream();
-    let mut connection = match pool.idle() {
+    let idle = if upgrades { None } else { pool.idle() };
+    let mut connection = match idle {
         Some(connection) => connection,
-        None => pool.open().await?,
+        None => pool.open(upgrades).await?,
     };
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
@@ -76,7 +79,7 @@ pub async fn forward(
         };
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
         request = again;
-        connection = pool.open().await?;
+        connection = pool.open(upgrades).await?;
     }
 }
 

@@ -16,13 +16,14 @@ pub mod route;
 pub mod streams;
 pub mod token_endpoints;
 pub mod trip;
+pub mod upgrade;
 pub mod upload;
 
 use std::{fmt, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts,
-    response,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts, response,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -181,6 +182,8 @@ pub async fn travel(
     let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(&head.headers);
     let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
     let progress = body.progress();
+    let is_handshake = !is_stream && upgrade::is_handshake(&head, !body.is_end_stream());
+    trip.is_handshake = is_handshake;
     let readable = match is_stream {
         true => downgrade::as_http1(&mut head, !body.is_end_stream()),
         false => Ok(()),
@@ -210,7 +213,11 @@ pub async fn travel(
         {
             Ok((head, passing)) => {
                 trip.status = Some(head.status);
-                Response::from_parts(head, Answer::passing(passing, trip))
+                let body = match head.status {
+                    StatusCode::SWITCHING_PROTOCOLS => Answer::switch(passing, trip),
+                    _ => Answer::passing(passing, trip),
+                };
+                Response::from_parts(head, body)
             }
             Err(fault) => refuse(fault, trip),
         },
@@ -221,6 +228,11 @@ pub async fn travel(
     }) = admitted
     {
         respond::share_with(origin, answer.headers_mut());
+    }
+    if is_handshake && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // What the client has sent behind its handshake is no request, whoever on the way takes it for one.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
     }
     answer
 }
@@ -255,6 +267,10 @@ async fn steps(
     route
         .rewrite
         .headers(&mut head, &client.peer(), host, listener.admission.tls)?;
+    trip.is_handshake &= view.pools[route.upstream].streams.is_none();
+    if trip.is_handshake {
+        upgrade::say(&mut head.headers);
+    }
     let mut target = route.rewrite.target(route, &came, path);
 
     // attach
@@ -274,7 +290,7 @@ async fn steps(
     if spare.is_some() {
         body.progress().keep(route.replay_limit, &view.memory);
     }
-    let mut answer = forward::forward(pool, head, body).await?;
+    let mut answer = forward::forward(pool, head, body, trip.is_handshake).await?;
 
     // and once more, after a 401
     if let Some(spare) = spare {
@@ -283,7 +299,12 @@ async fn steps(
 
     // respond
     let (mut answer, mut passing) = answer;
+    let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
     respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
+    if switches {
+        answer.headers.remove(header::CONTENT_LENGTH);
+        upgrade::say(&mut answer.headers);
+    }
     passing.attached = attached;
     passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;
     Ok((answer, passing))

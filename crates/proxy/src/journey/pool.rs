@@ -11,16 +11,17 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use token_source::connect::{self, ConnectError, Connector, with_causes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     task::AbortHandle,
     time::Instant,
 };
 
-use super::{streams::Streams, upload::Upload};
+use super::{forward::before, streams::Streams, upload::Upload};
 use crate::{
     config::Protocol,
     fault::Fault,
@@ -70,6 +71,8 @@ pub struct Connection {
     /// What the upstream has said to the request under way.
     pub heard: Rc<Heard>,
     driver: AbortHandle,
+    /// Opened for an upgrade: its bytes without HTTP, after a 101. Such a connection is not used again.
+    bare: Option<oneshot::Receiver<Parts<TokioIo<Line>>>>,
 }
 
 /// How much an upstream has said.
@@ -126,11 +129,11 @@ impl Pool {
         None
     }
 
-    /// A new connection.
+    /// A new connection, which may be one for an upgrade.
     ///
     /// # Errors
     /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`.
-    pub async fn open(&self) -> Result<Connection, Fault> {
+    pub async fn open(&self, for_upgrade: bool) -> Result<Connection, Fault> {
         let (line, heard) = self.connect().await?;
         let mut builder = http1::Builder::new();
         builder
@@ -141,8 +144,16 @@ impl Pool {
             .await
             .map_err(|_| Fault::UpstreamProtocol)?;
         let name = Arc::clone(&self.upstream.name);
+        let (hand_over, bare) = for_upgrade.then(oneshot::channel).unzip();
         let driver = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let ended = match hand_over {
+                None => connection.await,
+                Some(hand_over) => Box::pin(connection.without_shutdown()).await.map(|parts| {
+                    // Nobody waits for it where the answer was no 101.
+                    let _ = hand_over.send(parts);
+                }),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(upstream = %name, error = with_causes(&error), "connection ended");
             }
         });
@@ -152,6 +163,7 @@ impl Pool {
             reused: false,
             heard,
             driver: driver.abort_handle(),
+            bare,
         })
     }
 
@@ -187,9 +199,9 @@ impl Pool {
         self.sweeper.watch()
     }
 
-    /// Takes a connection back whose request and answer have both ended.
+    /// Takes a connection back whose request and answer have both ended, unless it was opened for an upgrade.
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
-        if connection.sender.is_closed() {
+        if connection.sender.is_closed() || connection.bare.is_some() {
             return;
         }
         connection.watch.disarm();
@@ -247,6 +259,14 @@ impl Heard {
     /// Whether anything has come since this was last asked.
     pub fn is_news(&self) -> bool {
         self.bytes.take() > 0
+    }
+}
+
+impl Connection {
+    /// Its bytes without HTTP, with what was read behind the 101; `None` where there are none to have, or its deadline
+    /// passes first.
+    pub async fn bare(&mut self) -> Option<Parts<TokioIo<Line>>> {
+        before(&self.watch, self.bare.take()?).await?.ok()
     }
 }
 

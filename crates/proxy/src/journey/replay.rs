@@ -108,11 +108,12 @@ pub async fn replay(
         head.headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    let second = forward(pool, head, body).await;
+    let second = forward(pool, head, body, trip.is_handshake).await;
     progress.forget();
 
     let (outcome, proof) = match second.as_ref().map(|(head, _)| head.status) {
         Ok(StatusCode::UNAUTHORIZED) => (Outcome::RejectedAgain, Proof::Rejected),
+        Ok(StatusCode::SWITCHING_PROTOCOLS) => (Outcome::Helped, Proof::Taken),
         Ok(status) if status.is_success() || status.is_redirection() => {
             (Outcome::Helped, Proof::Taken)
         }

@@ -66,13 +66,10 @@ pub fn clean(
     Ok(())
 }
 
-/// Whether the head is one of an answer that everybody reads alike: not one that switches protocols unasked, and none
-/// of the status codes that there are not.
+/// Whether the head is one of an answer that everybody reads alike, and with none of the status codes that there are
+/// not.
 pub fn is_answer(head: &Parts) -> bool {
-    let status = head.status;
-    framing_is_clear(&head.headers, head.version)
-        && status != StatusCode::SWITCHING_PROTOCOLS
-        && status.as_u16() < 600
+    framing_is_clear(&head.headers, head.version) && head.status.as_u16() < 600
 }
 
 /// Makes the trailers of an upstream's answer fit to be passed on: they are read like headers by many clients.

@@ -25,6 +25,8 @@ pub struct Trip {
     pub request_id: Option<Arc<str>>,
     /// A gRPC call: a fault is told by a status of gRPC's.
     pub is_grpc: bool,
+    /// The client asks for a WebSocket.
+    pub is_handshake: bool,
     /// When the head was complete.
     pub started: Instant,
     /// What the proxy added before the request left.
@@ -59,6 +61,7 @@ impl Trip {
             target,
             request_id: None,
             is_grpc: false,
+            is_handshake: false,
             started: Instant::now(),
             overhead: None,
             status: None,

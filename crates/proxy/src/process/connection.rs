@@ -4,7 +4,7 @@
 //! active. All its time-outs are one deadline that moves with what happens, and one sweeper per worker looks at it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     error::Error,
     future::{Future, poll_fn},
@@ -60,22 +60,27 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let mut read = Bytes::new();
     loop {
         if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
-            // The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
-            let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
-            let _ = tokio::time::timeout(FAREWELL, end).await;
-            return;
+            return say_farewell(stream).await;
         }
         vitals.becomes_active(!read.is_empty());
         let io = Watched {
             stream,
             read,
             vitals: Rc::clone(&vitals),
+            is_shut: false,
         };
+        let tunnel = RefCell::new(None);
         let service = service_fn(|request: Request<Incoming>| {
             vitals.is_http_10.set(request.version() == Version::HTTP_10);
             let turn = vitals.head_is_complete(!request.body().is_end_stream());
             let journey = travel(request, worker.view(), listener, turn);
-            async { Ok::<_, Infallible>(journey.await) }
+            async {
+                let mut answer = journey.await;
+                if let Some(opened) = answer.body_mut().tunnel() {
+                    tunnel.replace(Some(opened));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = Box::new(builder.serve_connection(io, service));
         let parts = match active(connection, &vitals, &worker).await {
@@ -85,6 +90,28 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
                 let stream = parts.io.stream.into_inner();
                 let read = parts.read_buf;
                 return over_http2(stream, read, peer, listener, limits, worker).await;
+            }
+            Next::Ended(parts) => {
+                let Watched {
+                    stream,
+                    read,
+                    is_shut,
+                    ..
+                } = parts.io;
+                match tunnel.take() {
+                    Some(tunnel) => {
+                        let early = match read.is_empty() {
+                            true => parts.read_buf,
+                            false => [parts.read_buf, read].concat().into(),
+                        };
+                        // Boxed, so that a parked connection does not hold room for it.
+                        Box::pin(tunnel.carry(stream.into_inner(), early)).await;
+                    }
+                    // hyper leaves that to others where a request offered an upgrade, whatever came of it.
+                    None if !is_shut => say_farewell(stream).await,
+                    None => {}
+                }
+                return;
             }
         };
         stream = parts.io.stream;
@@ -113,6 +140,12 @@ fn over_http2(
     ))
 }
 
+/// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
+async fn say_farewell(mut stream: TokioIo<Stream>) {
+    let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
+    let _ = tokio::time::timeout(FAREWELL, end).await;
+}
+
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
 /// already there is served, even at the end.
 async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
@@ -133,12 +166,14 @@ async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
 
 /// What becomes of a connection that was active.
 enum Next<S> {
-    /// It has ended, or is to be closed.
+    /// It broke, or is to be closed.
     Closed,
     /// It has been quiet for long enough to be parked.
     Parked(http1::Parts<Watched, S>),
     /// The client began HTTP/2; what it said is in the read buffer.
     Http2(http1::Parts<Watched, S>),
+    /// HTTP has ended on it: it is closed, or goes on as a tunnel.
+    Ended(http1::Parts<Watched, S>),
 }
 
 /// Drives hyper's connection until it ends or is to go on in another way.
@@ -153,7 +188,8 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (mut told_to_end, mut cut, mut is_http2) = (false, false, false);
+    let (mut told_to_end, mut cut) = (false, false);
+    let (mut is_http2, mut has_ended) = (false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
@@ -164,7 +200,7 @@ where
                         // The end of the connection is the end of the answer: a cut one must not look whole.
                         cut = error.is_user() && vitals.is_http_10.get();
                     }
-                    Ok(()) => {}
+                    Ok(()) => has_ended = true,
                 }
                 return Poll::Ready(false);
             }
@@ -182,9 +218,12 @@ where
         connection.into_parts().io.stream.into_inner().reset();
         return Next::Closed;
     }
-    match (quiet, is_http2) {
-        (true, _) => Next::Parked(connection.into_parts()),
-        (false, true) => Next::Http2(connection.into_parts()),
+    if quiet {
+        return Next::Parked(connection.into_parts());
+    }
+    match (is_http2, has_ended) {
+        (true, _) => Next::Http2(connection.into_parts()),
+        (false, true) => Next::Ended(connection.into_parts()),
         (false, false) => Next::Closed,
     }
 }
@@ -394,6 +433,8 @@ struct Watched {
     /// Read before the connection was parked.
     read: Bytes,
     vitals: Rc<Vitals>,
+    /// Its end has been said.
+    is_shut: bool,
 }
 
 impl Read for Watched {
@@ -437,7 +478,9 @@ impl Write for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.is_shut = true;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,0 +1,214 @@
+//! WebSocket: a handshake takes all the steps of a request; after the upstream's 101 the bytes of both sides are passed
+//! on as they are, until both have ended.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+use super::{answer::Passing, forward::before, pool::Connection, trip::Trip};
+use crate::{fault::Fault, sweep::Watch};
+
+/// The way of the bytes after an upgrade; with it the journey's record ends.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Where the upstream's 101 came from.
+    connection: Connection,
+    /// How long nothing may move.
+    idle_timeout: Duration,
+    trip: Trip,
+}
+
+/// One end of a tunnel, with an eye on what moves.
+struct End<'a, S> {
+    stream: S,
+    /// What had been read of it before the tunnel was open.
+    early: Bytes,
+    watch: &'a Watch,
+    idle_timeout: Duration,
+    /// What is written here is counted there.
+    trip: Option<&'a mut Trip>,
+    is_broken: bool,
+}
+
+/// Whether a request is a WebSocket handshake. Any other upgrade is an offer that a server may pass over, and is not
+/// made to the upstream: nobody here could tell what the bytes after it are.
+pub fn is_handshake(head: &request::Parts, has_body: bool) -> bool {
+    // The one look-up that all other requests pay for.
+    head.headers.contains_key(header::UPGRADE)
+        && !has_body
+        && head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && lists(&head.headers, &header::UPGRADE, WEBSOCKET)
+        && lists(&head.headers, &header::CONNECTION, UPGRADE)
+        && head.headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && head.headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+}
+
+/// Says in the head of a handshake, or of the answer to it, what was taken out as the other connection's.
+pub fn say(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static(UPGRADE));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+}
+
+/// Whether the upstream goes over to WebSocket with this answer.
+///
+/// # Errors
+/// `upstream_protocol` when it goes over to something else, or unasked.
+pub fn is_switch(answer: &response::Parts, was_asked: bool) -> Result<bool, Fault> {
+    if answer.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(false);
+    }
+    let mut to = answer.headers.get_all(header::UPGRADE).iter();
+    let is_websocket = to
+        .next()
+        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
+        && to.next().is_none();
+    let is_right = was_asked
+        && is_websocket
+        && answer.version == Version::HTTP_11
+        && lists(&answer.headers, &header::CONNECTION, UPGRADE);
+    match is_right {
+        true => Ok(true),
+        false => Err(Fault::UpstreamProtocol),
+    }
+}
+
+/// Whether a header with a list has this word in it.
+fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    lines
+        .flat_map(|line| line.split(|byte| *byte == b','))
+        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+impl Tunnel {
+    /// A tunnel behind an upstream's answer [that switches](is_switch); `None` where its connection was not opened for
+    /// that.
+    pub fn behind(passing: Passing, trip: Trip) -> Option<Self> {
+        let (connection, idle_timeout) = passing.into_connection()?;
+        Some(Self {
+            connection,
+            idle_timeout,
+            trip,
+        })
+    }
+
+    /// Passes bytes on until both sides have ended, one breaks off, or nothing has moved for the idle time-out. An end
+    /// is passed on as well, and the other direction goes on.
+    ///
+    /// `early` is what the client sent before it saw the 101. Each way has a buffer of 8 KiB; where it is full, the
+    /// side that sends waits.
+    pub async fn carry<S>(mut self, client: S, early: Bytes)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let watch = Rc::clone(&self.connection.watch);
+        watch.arm(self.idle_timeout);
+        let Some(parts) = self.connection.bare().await else {
+            return self.trip.fault(Fault::UpstreamProtocol);
+        };
+        let mut client = End {
+            stream: client,
+            early,
+            watch: &watch,
+            idle_timeout: self.idle_timeout,
+            trip: Some(&mut self.trip),
+            is_broken: false,
+        };
+        let mut upstream = End {
+            stream: parts.io.into_inner(),
+            early: parts.read_buf,
+            watch: &watch,
+            idle_timeout: self.idle_timeout,
+            trip: None,
+            is_broken: false,
+        };
+        // The upstream first: what it said before it closed is passed on before it is noticed that it reads no more.
+        let copied = copy_bidirectional(&mut upstream, &mut client);
+        let copied = before(&watch, copied).await;
+        match copied {
+            None => self.trip.fault(Fault::UpstreamTimeout),
+            Some(Ok(_)) => self.trip.complete(),
+            Some(Err(_)) if upstream.is_broken => self.trip.fault(Fault::UpstreamProtocol),
+            Some(Err(_)) => self.trip.fault(Fault::ClientGone),
+        }
+    }
+}
+
+impl<S> End<'_, S> {
+    /// Notes what came of a step, where it is done.
+    fn note<T>(&mut self, done: &io::Result<T>) {
+        match done {
+            Ok(_) => self.watch.arm(self.idle_timeout),
+            Err(_) => self.is_broken = true,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for End<'_, S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.early.is_empty() {
+            let size = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..size]);
+            this.early.advance(size);
+            return Poll::Ready(Ok(()));
+        }
+        let read = match ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
+            // Many servers end a TLS connection without saying so. Here that cuts nothing that looks whole: a WebSocket
+            // has an end of its own.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            read => read,
+        };
+        this.note(&read);
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for End<'_, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
+        this.note(&written);
+        if let (Ok(size), Some(trip)) = (&written, &mut this.trip) {
+            trip.sent(*size);
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
+        this.is_broken |= flushed.is_err();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
+        this.is_broken |= shut.is_err();
+        Poll::Ready(shut)
+    }
+}
+
+const WEBSOCKET: &str = "websocket";
+
+const UPGRADE: &str = "upgrade";
