@@ -263,6 +263,12 @@ mod tests {
     }
 
     #[test]
+    fn a_template_is_shown_with_the_names_of_its_values() {
+        let template = Template::parse("/a/{user}/{{{key}", &["user", "key"]).unwrap();
+        assert_eq!(template.to_string(), "/a/{user}/{{key}");
+    }
+
+    #[test]
     fn what_is_no_template_is_told() {
         for text in ["{", "a {user", "{{{"] {
             assert_eq!(

@@ -153,7 +153,6 @@ fn attached(config: &Config, name: &str) -> Vec<String> {
     let lines = attachments.map(|(route, attachment)| {
         let place = match &attachment.place {
             Place::Header { name, scheme } => {
-                let name = name;
                 let space = if scheme.is_empty() { "" } else { " " };
                 format!("{name}: {scheme}{space}…")
             }
