@@ -1,6 +1,6 @@
 //! `doctor`: walks each credential and upstream for real, step by step, and says what is wrong and what to do.
 //!
-//! What it prints may be shown to anybody: what a stranger wrote goes through [`Sheet::quote`], which knows every secret
+//! What it prints may be shown to anybody: what a stranger wrote goes through `Sheet::quote`, which knows every secret
 //! that was read. Nothing is sent to a server that is not trusted.
 
 mod claims;
