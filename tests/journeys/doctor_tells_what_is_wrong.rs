@@ -36,7 +36,7 @@ fn steady(world: &World, output: &str) -> String {
 fn steady_lines(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = between(line, " in ", " ms", "N");
-        let line = between(&line, "; ", " left", "TIME");
+        let line = between(&line, "credential   ", " left", "TIME");
         let line = between(&line, "uid ", ",", "UID");
         let line = match line.split_once(", iat ") {
             Some((before, _)) => format!("{before}, iat TIME, exp TIME"),
@@ -96,7 +96,8 @@ fn a_healthy_world() {
           ok    secret       api_key: file FOLDER/api-key
           ok    login        POST /icp4d-api/v1/authorize: 200 in N ms
           ok    clock        within 5 s of ours
-          ok    credential   Bearer; TIME left
+          ok    credential   TIME left
+                attached     authorization: Bearer …, by route platform
                 claims       username canary-user, sub canary-user, uid UID, iss KNOXSSO, aud DSX, iat TIME, exp TIME
 
         route platform (upstream platform)

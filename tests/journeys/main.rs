@@ -28,6 +28,7 @@ mod config_mistakes_are_told;
 mod credential_is_attached;
 mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
+mod doctor_shows_no_secret;
 mod doctor_tells_what_is_wrong;
 mod end_is_orderly;
 mod expectations_are_passed_on;

@@ -59,7 +59,21 @@ pub(crate) async fn send(
         success: true,
         refusal: record.is_kept(),
     };
-    tell(connector, request, bodies, record).await
+    tell(connector, request, None, bodies, record).await
+}
+
+/// As [`send`]; `record` is told of `path` instead of the request's own, which has values in it.
+pub(crate) async fn send_with_values(
+    connector: &Connector,
+    request: Request<Body>,
+    path: &str,
+    record: &Record,
+) -> Result<Answer, ExchangeError> {
+    let bodies = Bodies {
+        success: true,
+        refusal: record.is_kept(),
+    };
+    tell(connector, request, Some(path), bodies, record).await
 }
 
 /// Sends a GET with these headers, and reads no more than its status; `target` is a path with or without a query, which
@@ -80,7 +94,7 @@ pub async fn ask(
         success: false,
         refusal: record.is_kept(),
     };
-    let answer = tell(connector, request, bodies, record).await?;
+    let answer = tell(connector, request, None, bodies, record).await?;
     Ok(answer.status)
 }
 
@@ -94,10 +108,11 @@ struct Bodies {
 async fn tell(
     connector: &Connector,
     request: Request<Body>,
+    path: Option<&str>,
     bodies: Bodies,
     record: &Record,
 ) -> Result<Answer, ExchangeError> {
-    let mut account = record.begin(connector, &request);
+    let mut account = record.begin(connector, &request, path);
     let (answer, heard) = time::timeout(TIME_LIMIT, round_trip(connector, request, bodies))
         .await
         .unwrap_or(Err(ExchangeError::Timeout))?;

@@ -191,7 +191,7 @@ impl Keeper {
     async fn look(&self) -> Result<u64, ExchangeError> {
         let mut contents = Vec::with_capacity(self.watched.len());
         for (part, place) in &self.watched {
-            contents.push(exchange::read(part, place).await?);
+            contents.push(exchange::read(part, place, &Record::default()).await?);
         }
         Ok(self.fingerprints.of(&contents))
     }

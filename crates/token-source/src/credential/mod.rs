@@ -275,7 +275,8 @@ impl Token {
 }
 
 /// Keys of the configuration, to name what is wrong by.
-pub(crate) const USERNAME: &str = "username";
+/// The key of who logs in, which is no secret.
+pub const USERNAME: &str = "username";
 pub(crate) const ACCOUNT_ID: &str = "account_id";
 pub(crate) const API_KEY: &str = "api_key";
 pub(crate) const PASSWORD: &str = "password";

@@ -1,5 +1,7 @@
 //! `steps`: a login that no other kind knows, as up to three requests that are made of templates.
 
+use std::fmt;
+
 use http::{HeaderName, Method};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
@@ -78,8 +80,11 @@ pub struct Template(Vec<Piece>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
-    /// Which of the values.
-    Value(usize),
+    /// Which of the values, and its name.
+    Value {
+        number: usize,
+        name: String,
+    },
 }
 
 /// What is wrong with a template.
@@ -153,7 +158,10 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(std::mem::take(&mut literal)));
             }
-            pieces.push(Piece::Value(value));
+            pieces.push(Piece::Value {
+                number: value,
+                name: name.to_owned(),
+            });
             rest = after;
         }
         literal.push_str(rest);
@@ -167,7 +175,7 @@ impl Template {
     pub fn with_stand_ins(&self, stand_in: &str) -> String {
         let pieces = self.0.iter().map(|piece| match piece {
             Piece::Literal(text) => text.as_str(),
-            Piece::Value(_) => stand_in,
+            Piece::Value { .. } => stand_in,
         });
         pieces.collect()
     }
@@ -176,7 +184,7 @@ impl Template {
     pub fn values(&self) -> impl Iterator<Item = usize> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,
-            Piece::Value(value) => Some(*value),
+            Piece::Value { number, .. } => Some(*number),
         })
     }
 
@@ -191,17 +199,27 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
-                Piece::Value(value) => {
+                Piece::Value { number, .. } => {
                     #[expect(
                         clippy::disallowed_methods,
                         reason = "put where the operator wants it in the request"
                     )]
-                    let value = values[*value].expose_secret();
+                    let value = values[*number].expose_secret();
                     text.push_str(encode(value).as_ref());
                 }
             }
         }
         text
+    }
+}
+
+/// With the names of its values, not as it was written: a brace is a brace.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => f.write_str(text),
+            Piece::Value { name, .. } => write!(f, "{{{name}}}"),
+        })
     }
 }
 
@@ -242,6 +260,12 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_template_is_shown_with_the_names_of_its_values() {
+        let template = Template::parse("/a/{user}/{{{key}", &["user", "key"]).unwrap();
+        assert_eq!(template.to_string(), "/a/{user}/{{key}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::{ExchangeError, Grant, document::Document, is_sendable};
+use super::{ExchangeError, Grant, Record, document::Document, is_sendable};
 use crate::{
     expiry::{self, Hints},
     http::Answer,
@@ -28,8 +28,12 @@ pub(super) struct Paths<'a> {
 
 impl Issued {
     /// Success is a 2xx and a token. Message codes are not looked at: the platform writes `"200"`, `"success"`,
-    /// or none.
-    pub(super) fn from_answer(step: &'static str, answer: &Answer) -> Result<Self, ExchangeError> {
+    /// or none. `record` conceals the token.
+    pub(super) fn from_answer(
+        step: &'static str,
+        answer: &Answer,
+        record: &Record,
+    ) -> Result<Self, ExchangeError> {
         judge(step, answer)?;
         let usual = Paths {
             token: None,
@@ -37,12 +41,12 @@ impl Issued {
             expiration: EXPIRATION,
         };
         Document::parse(&answer.body)
-            .and_then(|document| Self::find(&document, &usual))
+            .and_then(|document| Self::find(&document, &usual, record))
             .ok_or(ExchangeError::Garbage { step })
     }
 
     /// The token that a document has at these places, if it can be sent.
-    pub(super) fn find(document: &Document, paths: &Paths<'_>) -> Option<Self> {
+    pub(super) fn find(document: &Document, paths: &Paths<'_>, record: &Record) -> Option<Self> {
         let hint = |path| document.at(path).and_then(expiry::seconds);
         let hints = Hints {
             expires_in: hint(paths.expires_in),
@@ -52,11 +56,9 @@ impl Issued {
             Some(path) => document.text(path),
             None => TOKEN_NAMES.iter().find_map(|name| document.text(name)),
         };
-        let token = token.filter(|token| is_sendable(token))?;
-        Some(Self {
-            value: token.into(),
-            hints,
-        })
+        let value = token.filter(|token| is_sendable(token))?.into();
+        record.conceal(&value);
+        Some(Self { value, hints })
     }
 
     /// The token with its end on our clock, for a request that left at `sent`.
@@ -116,7 +118,7 @@ mod tests {
             retry_after: Some(Duration::from_secs(7)),
             body: body.as_bytes().to_vec().into(),
         };
-        Issued::from_answer("/step", &answer)
+        Issued::from_answer("/step", &answer, &Record::default())
     }
 
     #[test]

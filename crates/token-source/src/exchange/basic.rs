@@ -17,15 +17,15 @@ pub(super) struct Basic {
 }
 
 impl Exchange for Basic {
-    fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
-        Box::pin(self.encode())
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a> {
+        Box::pin(self.encode(record))
     }
 }
 
 impl Basic {
-    async fn encode(&self) -> Result<Grant, ExchangeError> {
-        let username = read_text(USERNAME, &self.username).await?;
-        let secret = read(SECRET, &self.secret).await?;
+    async fn encode(&self, record: &Record) -> Result<Grant, ExchangeError> {
+        let username = read_text(USERNAME, &self.username, record).await?;
+        let secret = read(SECRET, &self.secret, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "both are encoded into the value to be sent"
@@ -40,8 +40,10 @@ impl Basic {
         if !is_sendable(&value) {
             return Err(unusable(SECRET, &self.secret, SecretError::TooLarge).await);
         }
+        let value = SecretString::from(value.as_str());
+        record.conceal(&value);
         Ok(Grant {
-            value: SecretString::from(value.as_str()),
+            value,
             expires: None,
             fixed_end: false,
         })

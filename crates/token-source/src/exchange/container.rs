@@ -30,12 +30,12 @@ impl Exchange for Container {
 impl Container {
     async fn log_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
         let settings = &self.settings;
-        let cr_token = read(CR_TOKEN_FILENAME, &settings.cr_token).await?;
-        let id = read_optional(IAM_PROFILE_ID, settings.profile_id.as_ref()).await?;
-        let name = read_optional(IAM_PROFILE_NAME, settings.profile_name.as_ref()).await?;
-        let scope = read_optional(SCOPE, settings.scope.as_ref()).await?;
+        let cr_token = read(CR_TOKEN_FILENAME, &settings.cr_token, record).await?;
+        let id = read_optional(IAM_PROFILE_ID, settings.profile_id.as_ref(), record).await?;
+        let name = read_optional(IAM_PROFILE_NAME, settings.profile_name.as_ref(), record).await?;
+        let scope = read_optional(SCOPE, settings.scope.as_ref(), record).await?;
         let client = match &settings.client {
-            Some(client) => Some(request::basic(client).await?),
+            Some(client) => Some(request::basic(client, record).await?),
             None => None,
         };
         let mut form = Form::default();

@@ -28,10 +28,10 @@ impl Exchange for Cp4d {
 
 impl Cp4d {
     async fn authorize(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let username = read_text(USERNAME, &self.username).await?;
+        let username = read_text(USERNAME, &self.username, record).await?;
         let (part, place) = self.proof.place();
-        let secret = read(part, place).await?;
-        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref()).await?;
+        let secret = read(part, place, record).await?;
+        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref(), record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the platform it is for"

@@ -36,17 +36,18 @@ impl Exchange for Cp4dIam {
 
 impl Cp4dIam {
     async fn log_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let username = read_text(USERNAME, &self.username).await?;
+        let username = read_text(USERNAME, &self.username, record).await?;
         // Before the password goes anywhere: the second step needs the name in a header.
         let name_header = sensitive(&username).ok_or(ExchangeError::Username)?;
-        let password = read(PASSWORD, &self.password).await?;
-        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref()).await?;
+        let password = read(PASSWORD, &self.password, record).await?;
+        let account_id = read_optional(ACCOUNT_ID, self.account_id.as_ref(), record).await?;
 
         let identity_sent = clock::now();
         let request = identity_request(&username, &password, account_id.as_ref());
         let identity = Issued::from_answer(
             IDENTITY_TOKEN,
             &endpoint::send(&self.identity, request, record).await?,
+            record,
         )?;
 
         let sent = clock::now();
@@ -57,7 +58,7 @@ impl Cp4dIam {
         let iam_token = sensitive(&identity.value).expect("an issued token is visible ASCII");
         request.headers_mut().insert(IAM_TOKEN_HEADER, iam_token);
         let answer = endpoint::send(&self.platform, request, record).await?;
-        let mut issued = Issued::from_answer(VALIDATE_AUTH, &answer)?;
+        let mut issued = Issued::from_answer(VALIDATE_AUTH, &answer, record)?;
         // The platform's token tells its own end as a rule; IBM's own clients go by the IAM token's.
         let since = (sent - identity_sent).as_secs_f64();
         issued.hints.expires_in = issued

@@ -26,8 +26,8 @@ impl Exchange for Cp4dLdap {
 
 impl Cp4dLdap {
     async fn sign_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let username = read_text(USERNAME, &self.username).await?;
-        let password = read(PASSWORD, &self.password).await?;
+        let username = read_text(USERNAME, &self.username, record).await?;
+        let password = read(PASSWORD, &self.password, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the platform it is for"

@@ -39,10 +39,10 @@ impl Iam {
     /// The token, and when it was asked for.
     pub(super) async fn log_in(&self, record: &Record) -> Result<(Issued, Instant), ExchangeError> {
         let login = &self.login;
-        let apikey = read(APIKEY, &login.apikey).await?;
-        let scope = read_optional(SCOPE, login.scope.as_ref()).await?;
+        let apikey = read(APIKEY, &login.apikey, record).await?;
+        let scope = read_optional(SCOPE, login.scope.as_ref(), record).await?;
         let client = match &login.client {
-            Some(client) => Some(request::basic(client).await?),
+            Some(client) => Some(request::basic(client, record).await?),
             None => None,
         };
         let mut form = Form::default();

@@ -23,11 +23,17 @@ impl IamAssume {
     async fn assume(&self, record: &Record) -> Result<Grant, ExchangeError> {
         // Before the API key goes anywhere.
         let profile = match &self.profile {
-            Profile::Crn(crn) => vec![("profile_crn", read_text(IAM_PROFILE_CRN, crn).await?)],
-            Profile::Id(id) => vec![("profile_id", read_text(IAM_PROFILE_ID, id).await?)],
+            Profile::Crn(crn) => vec![(
+                "profile_crn",
+                read_text(IAM_PROFILE_CRN, crn, record).await?,
+            )],
+            Profile::Id(id) => vec![("profile_id", read_text(IAM_PROFILE_ID, id, record).await?)],
             Profile::Name { name, account } => vec![
-                ("profile_name", read_text(IAM_PROFILE_NAME, name).await?),
-                ("account", read_text(IAM_ACCOUNT_ID, account).await?),
+                (
+                    "profile_name",
+                    read_text(IAM_PROFILE_NAME, name, record).await?,
+                ),
+                ("account", read_text(IAM_ACCOUNT_ID, account, record).await?),
             ],
         };
         let (own, _) = self.login.log_in(record).await?;

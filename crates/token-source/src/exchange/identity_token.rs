@@ -20,7 +20,7 @@ pub(super) async fn post(
     }
     let sent = clock::now();
     let answer = endpoint::send(server, request, record).await?;
-    Ok((Issued::from_answer(IDENTITY_TOKEN, &answer)?, sent))
+    Ok((Issued::from_answer(IDENTITY_TOKEN, &answer, record)?, sent))
 }
 
 const IDENTITY_TOKEN: &str = "/identity/token";

@@ -30,7 +30,7 @@ impl Login<'_> {
     ) -> Result<Grant, ExchangeError> {
         let sent = clock::now();
         let answer = endpoint::send(platform, request::post_json(step, self), record).await?;
-        Ok(Issued::from_answer(step, &answer)?.into_grant(sent, fallback))
+        Ok(Issued::from_answer(step, &answer, record)?.into_grant(sent, fallback))
     }
 }
 

@@ -28,7 +28,7 @@ impl Exchange for Mcsp {
 
 impl Mcsp {
     async fn log_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let apikey = read(APIKEY, &self.settings.apikey).await?;
+        let apikey = read(APIKEY, &self.settings.apikey, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the server it is for"
@@ -40,7 +40,7 @@ impl Mcsp {
         let request = request::post_json(TOKEN, &login);
         let sent = clock::now();
         let answer = endpoint::send(&self.server, request, record).await?;
-        Ok(Issued::from_answer(TOKEN, &answer)?.into_grant(sent, self.fallback))
+        Ok(Issued::from_answer(TOKEN, &answer, record)?.into_grant(sent, self.fallback))
     }
 }
 

@@ -36,8 +36,8 @@ impl Exchange for McspV2 {
 
 impl McspV2 {
     async fn log_in(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let target = self.target(&read_text(SCOPE_ID, &self.settings.scope_id).await?)?;
-        let apikey = read(APIKEY, &self.settings.apikey).await?;
+        let target = self.target(&read_text(SCOPE_ID, &self.settings.scope_id, record).await?)?;
+        let apikey = read(APIKEY, &self.settings.apikey, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the login goes to the server it is for"
@@ -55,8 +55,8 @@ impl McspV2 {
             .expect("what is put into the target is percent-encoded");
         request.headers_mut().insert(CONTENT_TYPE, request::JSON);
         let sent = clock::now();
-        let answer = endpoint::send(&self.server, request, record).await?;
-        Ok(Issued::from_answer(TOKEN, &answer)?.into_grant(sent, self.fallback))
+        let answer = endpoint::send_with_values(&self.server, request, TOKEN, record).await?;
+        Ok(Issued::from_answer(TOKEN, &answer, record)?.into_grant(sent, self.fallback))
     }
 
     fn target(&self, scope_id: &SecretString) -> Result<String, ExchangeError> {

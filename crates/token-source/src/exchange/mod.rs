@@ -32,7 +32,7 @@ pub use record::{Record, Step};
 
 use crate::{
     connect::Connector,
-    credential::{Iam, IamAssume, Kind, Settings, Text},
+    credential::{Iam, IamAssume, Kind, Settings, Text, USERNAME},
     secret::{Location, SecretError},
 };
 
@@ -148,30 +148,43 @@ fn iam(login: Iam, fallback: Duration) -> iam::Iam {
     }
 }
 
-/// Reads a secret that the attempt cannot do without; `part` is its key in the configuration.
+/// Reads a secret that the attempt cannot do without, and has `record` conceal it; `part` is its key in the
+/// configuration.
 pub(crate) async fn read(
     part: &'static str,
     place: &Location,
+    record: &Record,
 ) -> Result<SecretString, ExchangeError> {
     match place.read().await {
-        Ok(secret) => Ok(secret),
+        Ok(secret) => {
+            // Who it is that logs in may be shown, wherever that was read.
+            if part != USERNAME {
+                record.conceal(&secret);
+            }
+            Ok(secret)
+        }
         Err(cause) => Err(unusable(part, place, cause).await),
     }
 }
 
-async fn read_text(part: &'static str, text: &Text) -> Result<SecretString, ExchangeError> {
+async fn read_text(
+    part: &'static str,
+    text: &Text,
+    record: &Record,
+) -> Result<SecretString, ExchangeError> {
     match text {
         Text::Literal(text) => Ok(text.as_str().into()),
-        Text::Location(place) => read(part, place).await,
+        Text::Location(place) => read(part, place, record).await,
     }
 }
 
 async fn read_optional(
     part: &'static str,
     text: Option<&Text>,
+    record: &Record,
 ) -> Result<Option<SecretString>, ExchangeError> {
     match text {
-        Some(text) => read_text(part, text).await.map(Some),
+        Some(text) => read_text(part, text, record).await.map(Some),
         None => Ok(None),
     }
 }

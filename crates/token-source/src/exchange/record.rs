@@ -2,18 +2,19 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use http::{Method, Request, StatusCode};
-use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
-use super::refusal::{self, Redaction};
+use super::refusal;
 use crate::{
     connect::Connector,
     http::{Answer, Body, Heard},
+    redaction::Redaction,
 };
 
 /// An account of the requests of one attempt; empty, and without a cost, unless somebody asked for it.
@@ -21,8 +22,8 @@ use crate::{
 pub struct Record(Option<Kept>);
 
 struct Kept {
-    /// What must not be repeated, besides what a request itself carries: secrets, and what answers held so far.
-    secrets: Mutex<Vec<Zeroizing<String>>>,
+    /// What the attempt reads and takes goes in here, before it goes anywhere else.
+    redaction: Arc<Redaction>,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -33,29 +34,25 @@ pub struct Step {
     pub method: Method,
     /// The server's base URL.
     pub server: String,
-    /// The path below it, without a query, and with everything masked that was sent otherwise.
+    /// The whole path, without a query and without what is secret; where values were put into it, their names.
     pub path: String,
     /// From the look-up of the name to the end of the answer.
     pub took: Duration,
     /// What it answered; `None` where no answer came, for the reason that the attempt's error tells.
     pub status: Option<StatusCode>,
-    /// What it says about a status that is no success: one line of at most 200 characters, with everything masked
-    /// that was sent.
+    /// What it says about a status that is no success: one line of at most 200 characters without what is
+    /// secret.
     pub message: Option<String>,
     /// By how many seconds the server's clock is ahead of ours, by its `Date`.
     pub clock_ahead: Option<i64>,
 }
 
 impl Record {
-    /// A record that is kept; none of its texts repeats one of `secrets`, nor anything that a request carries.
-    pub fn kept(secrets: &[SecretString]) -> Self {
-        let secrets = secrets.iter().map(|secret| {
-            #[expect(clippy::disallowed_methods, reason = "looked for, to be masked")]
-            let text = secret.expose_secret();
-            Zeroizing::new(text.to_owned())
-        });
+    /// A record that is kept; its texts repeat nothing that `redaction` knows, which is told of every secret that the
+    /// attempt reads or is issued.
+    pub fn kept(redaction: Arc<Redaction>) -> Self {
         Self(Some(Kept {
-            secrets: Mutex::new(secrets.collect()),
+            redaction,
             steps: Mutex::default(),
         }))
     }
@@ -72,27 +69,31 @@ impl Record {
         self.0.is_some()
     }
 
-    /// Begins the account of one request; `None` where nobody wants one.
+    /// Takes note of what must not be shown from now on.
+    pub(crate) fn conceal(&self, secret: &SecretString) {
+        if let Some(kept) = &self.0 {
+            kept.redaction.add(secret);
+        }
+    }
+
+    /// Begins the account of one request; `None` where nobody wants one. `path` is shown instead of the request's own.
     pub(crate) fn begin(
         &self,
         connector: &Connector,
         request: &Request<Body>,
+        path: Option<&str>,
     ) -> Option<Account<'_>> {
         let kept = self.0.as_ref()?;
-        let mut redaction = Redaction::default();
-        for secret in lock(&kept.secrets).iter() {
-            redaction.add(secret);
-        }
-        redaction.add_all_of(request);
-        let path = redaction.redact(request.uri().path(), false);
+        let origin = connector.origin();
+        let path = path.unwrap_or_else(|| request.uri().path());
+        let path = format!("{}{path}", origin.base_path);
         Some(Account {
             kept,
-            redaction,
             began: Instant::now(),
             step: Step {
                 method: request.method().clone(),
-                server: connector.origin().url(),
-                path,
+                server: origin.url(),
+                path: kept.redaction.quote(&path, LONGEST_PATH),
                 took: Duration::ZERO,
                 status: None,
                 message: None,
@@ -115,23 +116,21 @@ impl fmt::Debug for Record {
 /// answer is in there, too.
 pub(crate) struct Account<'a> {
     kept: &'a Kept,
-    redaction: Redaction,
     began: Instant,
     step: Step,
 }
 
 impl Account<'_> {
-    /// Notes the answer. What a success holds goes into later requests, and must not be repeated there either.
+    /// Notes the answer.
     pub(crate) fn hear(&mut self, answer: &Answer, heard: &Heard) {
         let status = answer.status;
         self.step.status = Some(status);
         self.step.clock_ahead = heard
             .date
             .map(|date| seconds_ahead(date, SystemTime::now()));
-        if status.is_success() {
-            lock(&self.kept.secrets).extend(refusal::long_texts(&answer.body));
-        } else {
-            self.step.message = refusal::message(&heard.refusal, heard.is_cut, &self.redaction);
+        if !status.is_success() {
+            let redaction = &self.kept.redaction;
+            self.step.message = refusal::message(&heard.refusal, heard.is_cut, redaction);
         }
     }
 }
@@ -139,12 +138,9 @@ impl Account<'_> {
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         self.step.took = self.began.elapsed();
-        lock(&self.kept.steps).push(self.step.clone());
+        let mut steps = (self.kept.steps.lock()).unwrap_or_else(PoisonError::into_inner);
+        steps.push(self.step.clone());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A `Date` has whole seconds: one that is just over is no difference.
@@ -155,3 +151,5 @@ fn seconds_ahead(date: SystemTime, now: SystemTime) -> i64 {
         Err(behind) => -whole(behind.duration()),
     }
 }
+
+const LONGEST_PATH: usize = 1000;

@@ -3,14 +3,15 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use form_urlencoded::byte_serialize;
 use http::{HeaderValue, Request, header::CONTENT_TYPE};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use percent_encoding::{PercentEncode, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
-use super::{ExchangeError, read, read_text};
+use super::{ExchangeError, Record, read, read_text};
 use crate::{
     credential::cloud::{CLIENT_ID, CLIENT_SECRET, Client},
     http::Body,
+    redaction::UNRESERVED,
 };
 
 /// A `POST` of JSON.
@@ -101,9 +102,9 @@ pub(super) fn bearer(token: &SecretString) -> HeaderValue {
 }
 
 /// `Basic` with the name and secret of a client, read anew.
-pub(super) async fn basic(client: &Client) -> Result<HeaderValue, ExchangeError> {
-    let id = read_text(CLIENT_ID, &client.id).await?;
-    let secret = read(CLIENT_SECRET, &client.secret).await?;
+pub(super) async fn basic(client: &Client, record: &Record) -> Result<HeaderValue, ExchangeError> {
+    let id = read_text(CLIENT_ID, &client.id, record).await?;
+    let secret = read(CLIENT_SECRET, &client.secret, record).await?;
     #[expect(
         clippy::disallowed_methods,
         reason = "both are encoded into the header of the login"
@@ -115,6 +116,7 @@ pub(super) async fn basic(client: &Client) -> Result<HeaderValue, ExchangeError>
     }
     let pair = Zeroizing::new([id, ":", secret].concat());
     let value = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+    record.conceal(&value.as_str().into());
     let value = Zeroizing::new(["Basic ", &value].concat());
     Ok(sensitive_text(&value).expect("base64 is visible ASCII"))
 }
@@ -135,12 +137,6 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// In bytes, before it is percent-encoded: more is no value that somebody puts into a URL.
 pub(super) const LONGEST_IN_URL: usize = 8 << 10;
 
-/// All but what RFC 3986 calls unreserved.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 /// For any login that is not absurd: what grows leaves copies behind.
 const ROOM: usize = 8 << 10;
 

@@ -81,7 +81,7 @@ impl Steps {
     async fn walk(&self, record: &Record) -> Result<Grant, ExchangeError> {
         let mut values = Vec::with_capacity(self.destinations.len());
         for input in &self.settings.inputs {
-            let value = read_text(INPUTS, input).await?;
+            let value = read_text(INPUTS, input, record).await?;
             // Before anything is sent, also what a later step needs.
             if !self.can_go(&value, values.len()) {
                 return Err(ExchangeError::Unsendable { part: INPUTS });
@@ -96,8 +96,9 @@ impl Steps {
                 // Not to be asked again at once: the answer is likely to be the same.
                 Some((_, _, step)) => ExchangeError::Garbage { step },
             })?;
+            let path = step.path.to_string();
             let sent = clock::now();
-            let answer = endpoint::send(server, request, record).await?;
+            let answer = endpoint::send_with_values(server, request, &path, record).await?;
             judge(name, &answer)?;
             let document = Document::parse(&answer.body);
             for path in &step.takes {
@@ -106,6 +107,7 @@ impl Steps {
                     .and_then(|document| take(document, path))
                     .filter(|value| self.can_go(value, values.len()))
                     .ok_or(ExchangeError::Garbage { step: name })?;
+                record.conceal(&value);
                 values.push(value);
             }
             last = Some((document, sent, name));
@@ -116,7 +118,7 @@ impl Steps {
             expires_in: self.settings.expires_in.as_deref().unwrap_or(EXPIRES_IN),
             expiration: self.settings.expiration.as_deref().unwrap_or(EXPIRATION),
         };
-        let issued = document.and_then(|document| Issued::find(&document, &paths));
+        let issued = document.and_then(|document| Issued::find(&document, &paths, record));
         let issued = issued.ok_or(ExchangeError::Garbage { step })?;
         Ok(issued.into_grant(sent, self.fallback))
     }

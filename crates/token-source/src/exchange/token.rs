@@ -19,14 +19,14 @@ pub(super) struct StoredToken {
 }
 
 impl Exchange for StoredToken {
-    fn exchange<'a>(&'a self, _: &'a Record) -> Attempt<'a> {
-        Box::pin(self.take())
+    fn exchange<'a>(&'a self, record: &'a Record) -> Attempt<'a> {
+        Box::pin(self.take(record))
     }
 }
 
 impl StoredToken {
-    async fn take(&self) -> Result<Grant, ExchangeError> {
-        let value = read(VALUE, &self.value).await?;
+    async fn take(&self, record: &Record) -> Result<Grant, ExchangeError> {
+        let value = read(VALUE, &self.value, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "its characters and the times inside are looked at"

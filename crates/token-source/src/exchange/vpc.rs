@@ -31,7 +31,7 @@ impl Exchange for Vpc {
 
 impl Vpc {
     async fn obtain(&self, record: &Record) -> Result<Grant, ExchangeError> {
-        let profile = self.profile().await?;
+        let profile = self.profile(record).await?;
         let [identity, iam] = match self.settings.version {
             ImsVersion::V20220301 => PATHS_OF_2022,
             ImsVersion::V20250826 => PATHS_OF_2025,
@@ -39,25 +39,25 @@ impl Vpc {
         let lifetime = request::json(&json!({ "expires_in": IDENTITY_LIFETIME }));
         let asked = request(Method::PUT, identity.target, lifetime);
         let answer = endpoint::send(&self.server, asked, record).await?;
-        let instance = Issued::from_answer(identity.name, &answer)?;
+        let instance = Issued::from_answer(identity.name, &answer, record)?;
 
         let mut asked = request(Method::POST, iam.target, profile);
         let bearer = request::bearer(&instance.value);
         asked.headers_mut().insert(header::AUTHORIZATION, bearer);
         let sent = clock::now();
         let answer = endpoint::send(&self.server, asked, record).await?;
-        Ok(Issued::from_answer(iam.name, &answer)?.into_grant(sent, self.fallback))
+        Ok(Issued::from_answer(iam.name, &answer, record)?.into_grant(sent, self.fallback))
     }
 
     /// The body that names the profile; empty for the one that the machine was given.
-    async fn profile(&self) -> Result<Body, ExchangeError> {
+    async fn profile(&self, record: &Record) -> Result<Body, ExchangeError> {
         let (name, key, text) = match &self.settings.profile {
             None => return Ok(Body::default()),
             Some(VpcProfile::Crn(crn)) => ("crn", IAM_PROFILE_CRN, crn),
             Some(VpcProfile::Id(id)) => ("id", IAM_PROFILE_ID, id),
             Some(VpcProfile::Name(profile)) => ("name", IAM_PROFILE_NAME, profile),
         };
-        let text = read_text(key, text).await?;
+        let text = read_text(key, text, record).await?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the name of a profile, for the machine's own metadata service"

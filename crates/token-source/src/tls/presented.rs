@@ -17,6 +17,7 @@ use x509_parser::{
 };
 
 use super::verifier::{Verifier, key_digest};
+use crate::redaction::{in_one_line, shortened};
 
 /// The certificates of a server, and what is thought of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +28,8 @@ pub struct Presented {
     pub distrust: Option<Distrust>,
 }
 
-/// What a certificate says of itself; nobody has to believe it. Texts are in one line, without control characters, and
-/// not longer than a line.
+/// What a certificate says of itself; nobody has to believe it. Texts are in one line, without characters that a
+/// terminal obeys or that nobody sees, and not longer than a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// Whose it is.
@@ -206,8 +207,7 @@ fn alternative(name: &GeneralName<'_>) -> Option<String> {
 
 /// What a stranger wrote, so that a terminal can show it.
 fn in_a_line(text: &str) -> String {
-    let shown = text.chars().filter(|c| !c.is_control());
-    shown.take(LONGEST).collect()
+    shortened(&in_one_line(text), LONGEST)
 }
 
 fn system_time(time: ASN1Time) -> SystemTime {

@@ -13,7 +13,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use token_source::{
-    Kind, Location, Origin, Settings,
+    Kind, Location, Origin, Redaction, Settings,
     connect::with_causes,
     credential::{Proof, Text},
     exchange::{self, ExchangeError, Grant, Record},
@@ -411,7 +411,9 @@ async fn a_record_tells_each_request_and_no_secret() {
         wait_for_token: None,
         poll: Duration::from_secs(5),
     };
-    let record = Record::kept(&["77777".into()]);
+    let redaction = Arc::new(Redaction::default());
+    redaction.add(&"77777".into());
+    let record = Record::kept(redaction);
     let exchange = exchange::from_settings(&settings);
     exchange.exchange(&record).await.unwrap_err();
     let steps = record.steps();
@@ -425,7 +427,7 @@ async fn a_record_tells_each_request_and_no_secret() {
     );
     assert_eq!(first.clock_ahead, None);
     assert_eq!(second.server, format!("http://{}/base", server.address));
-    assert_eq!(second.path, "/v1/preauth/validateAuth");
+    assert_eq!(second.path, "/base/v1/preauth/validateAuth");
     assert_eq!(second.status, Some(403.try_into().unwrap()));
     let message = second.message.as_deref().unwrap();
     assert!(
@@ -455,7 +457,10 @@ async fn a_server_is_asked_with_a_query_that_nobody_repeats() {
     )])
     .await;
     let connector = token_source::Connector::new(server.origin("/base"));
-    let record = Record::kept(&["in-the-path".into()]);
+    let redaction = Arc::new(Redaction::default());
+    redaction.add(&"in-the-path".into());
+    redaction.add(&"canary+token".into());
+    let record = Record::kept(redaction);
     let target = "/in-the-path/products?token=canary%2Btoken";
     let target = target.parse().unwrap();
     let status = token_source::ask(&connector, target, http::HeaderMap::new(), &record)
@@ -467,7 +472,7 @@ async fn a_server_is_asked_with_a_query_that_nobody_repeats() {
             .starts_with("GET /base/in-the-path/products?token=canary%2Btoken HTTP/1.1\r\n")
     );
     let step = record.steps().remove(0);
-    assert_eq!(step.path, "/***/products");
+    assert_eq!(step.path, "/base/***/products");
     assert_eq!(step.message.as_deref(), Some("Unauthorized : token=***"));
 }
 
@@ -490,7 +495,7 @@ async fn what_an_answer_held_is_not_repeated_by_a_later_step() {
         wait_for_token: None,
         poll: Duration::from_secs(5),
     };
-    let record = Record::kept(&[]);
+    let record = Record::kept(Arc::default());
     let exchange = exchange::from_settings(&settings);
     exchange.exchange(&record).await.unwrap();
     let connector = token_source::Connector::new(server.origin(""));

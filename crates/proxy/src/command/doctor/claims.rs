@@ -8,6 +8,7 @@ use base64::{
 };
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde_json::{Map, Value};
+use token_source::Redaction;
 
 /// The claims of a JWT, unverified.
 pub(super) struct Claims(Map<String, Value>);
@@ -29,8 +30,8 @@ impl Claims {
         }
     }
 
-    /// The known ones, in one line.
-    pub(super) fn line(&self) -> String {
+    /// The known ones, in one line, without what is secret.
+    pub(super) fn line(&self, redaction: &Redaction) -> String {
         let known = KNOWN.iter().filter_map(|name| {
             let text = match self.0.get(*name)? {
                 Value::String(text) => text.clone(),
@@ -42,14 +43,16 @@ impl Claims {
                 }
                 _ => return None,
             };
-            let shown: String = text
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(LONGEST)
-                .collect();
-            Some(format!("{name} {shown}"))
+            Some(format!("{name} {}", redaction.quote(&text, LONGEST)))
         });
         known.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let exp = self.0.get("exp").and_then(Value::as_f64);
+        since.is_ok_and(|since| exp.is_some_and(|exp| exp <= since.as_secs_f64()))
     }
 
     /// By how many seconds it was issued in our future, if it was.
@@ -99,12 +102,27 @@ mod tests {
         let read = claims(
             r#"{"sub":"svc\u001b[1m","aud":["a","b"],"iat":1000,"exp":1e300,"secret":"s","permissions":["p"],"uid":{"x":1}}"#,
         );
-        let line = read.unwrap().line();
+        let line = read.unwrap().line(&Redaction::default());
         assert_eq!(line, "sub svc[1m, aud a b, iat 1970-01-01T00:16:40Z");
         let long = claims(&format!(r#"{{"sub":"{}"}}"#, "x".repeat(1000)));
-        assert_eq!(long.unwrap().line().len(), 84);
+        let line = long.unwrap().line(&Redaction::default());
+        assert_eq!(line.chars().count(), 85);
         for other in ["", "opaque", "a.b", "a.b.c", "a.b.c.d", "e30.W10.s"] {
             assert!(Claims::read(&other.into()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_past_is_seen() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        for (payload, is_over) in [
+            (r#"{"exp":999}"#, true),
+            (r#"{"exp":1000}"#, true),
+            (r#"{"exp":1001.5}"#, false),
+            (r#"{"exp":"x"}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(claims(payload).unwrap().is_over(now), is_over, "{payload}");
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use rustls::pki_types::ServerName;
 use token_source::tls::{Certificate, Distrust};
 
 use super::server::Server;
 
-/// Why the server that presents this certificate is not trusted.
-pub(super) fn reason(distrust: &Distrust, leaf: Option<&Certificate>) -> String {
-    let reason = match distrust {
+/// Why the server that presents this certificate is not trusted; the words of a library that looked at it, as a rule.
+pub(super) fn reason<'a>(distrust: &'a Distrust, leaf: Option<&Certificate>) -> &'a str {
+    match distrust {
         Distrust::UnknownIssuer if leaf.is_some_and(|leaf| leaf.is_self_signed) => {
             "the certificate is signed by itself"
         }
@@ -19,15 +20,15 @@ pub(super) fn reason(distrust: &Distrust, leaf: Option<&Certificate>) -> String 
         Distrust::WrongName => "the certificate is for other names",
         Distrust::WrongPin => "its key is none of those in pin",
         Distrust::Other(other) => other,
-    };
-    reason.to_owned()
+    }
 }
 
-/// What to do about it: a line each.
+/// What to do about it: a line each; `quote` makes a stranger's words fit to be printed.
 pub(super) fn advice(
     server: &Server<'_>,
     distrust: &Distrust,
     leaf: Option<&Certificate>,
+    quote: impl Fn(&str) -> String,
 ) -> Vec<String> {
     let place = server.users.first().map_or("", String::as_str);
     let pin = leaf.map_or("sha256:…", |leaf| &leaf.pin);
@@ -53,8 +54,9 @@ pub(super) fn advice(
              configuration file)"
         )],
         Distrust::WrongName => {
-            let name = leaf.and_then(|leaf| leaf.names.first());
-            let name = name.map_or("NAME", String::as_str);
+            // It is pasted into a configuration.
+            let name = leaf.and_then(|leaf| leaf.names.iter().find(|name| is_host(name)));
+            let name = name.map_or("NAME".to_owned(), |name| quote(name));
             vec![format!(
                 "use one of its names in the url; or, if it is the server you mean, {place}: tls = {{ server_name = \
                  \"{name}\" }}"
@@ -73,6 +75,11 @@ pub(super) fn advice(
             )]
         }
     }
+}
+
+/// A DNS name or an address, as `server_name` takes it.
+fn is_host(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
 }
 
 /// A service of a Kubernetes cluster, as pods call it.

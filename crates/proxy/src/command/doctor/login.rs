@@ -6,10 +6,10 @@ use std::{
 };
 
 use http::StatusCode;
-use secrecy::SecretString;
 use token_source::{
     Kind, Location, Settings,
     connect::with_causes,
+    credential::USERNAME,
     exchange::{self, ExchangeError, Grant, Record, Step},
 };
 use tokio::time::Instant;
@@ -19,77 +19,94 @@ use super::{
     sheet::{Mark, Sheet},
 };
 
-/// A credential as far as it could be obtained.
-pub(super) struct Login {
-    /// What it is looked for by, so that nothing repeats it.
-    pub(super) secrets: Vec<SecretString>,
-    pub(super) grant: Option<Grant>,
-}
-
-/// Makes one attempt, unless `barred` says why none can be made.
+/// Makes one attempt, unless `barred` says why none can be made; `attached` tells how routes attach the credential.
 pub(super) async fn log_in<W: Write>(
     sheet: &mut Sheet<W>,
     settings: &Settings,
+    secrets: &Secrets,
+    attached: &[String],
     barred: Option<String>,
-) -> Login {
-    let kind = &settings.kind;
+) -> Option<Grant> {
     sheet.heading(format_args!(
         "credential {} ({})",
         settings.name,
-        kind.name()
+        settings.kind.name()
     ));
-    let secrets = read_secrets(sheet, kind).await;
-    let mut login = Login {
-        secrets: secrets.read,
-        grant: None,
-    };
+    secrets.tell(sheet);
     if let Some(barred) = barred {
         sheet.fail("login", format_args!("not tried: {barred}"));
-    } else if secrets.is_missing {
+        return None;
+    }
+    if secrets.is_missing() {
         sheet.fail("login", "not tried: a secret is missing");
-    } else {
-        login.grant = attempt(sheet, settings, &login.secrets).await;
+        return None;
     }
-    login
+    attempt(sheet, settings, attached).await
 }
 
-struct Secrets {
-    read: Vec<SecretString>,
-    is_missing: bool,
+/// The places of a credential's secrets, and what came of looking there.
+pub(super) struct Secrets(Vec<(String, Found)>);
+
+enum Found {
+    Read,
+    /// A command is not run twice: it may ask a human.
+    Later,
+    /// For this reason.
+    Missing(String),
 }
 
-async fn read_secrets<W: Write>(sheet: &mut Sheet<W>, kind: &Kind) -> Secrets {
-    let mut secrets = Secrets {
-        read: Vec::new(),
-        is_missing: false,
-    };
-    for (key, location) in kind.places() {
-        let place = format!("{key}: {}", location.describe().await);
-        // It may ask a human, who should not have to answer twice.
-        if matches!(location, Location::Command(_)) {
-            sheet.detail("secret", format_args!("{place}, run at the login"));
-            continue;
+impl Secrets {
+    /// Reads them all, so that `sheet` knows them before anybody says something; the login reads them anew.
+    pub(super) async fn read<W: Write>(kind: &Kind, sheet: &Sheet<W>) -> Self {
+        let mut secrets = Vec::new();
+        for (key, location) in kind.places() {
+            let place = format!("{key}: {}", location.describe().await);
+            let found = if matches!(location, Location::Command(_)) {
+                Found::Later
+            } else {
+                match location.read().await {
+                    Ok(secret) => {
+                        // Who it is that logs in may be shown.
+                        if key != USERNAME {
+                            sheet.redaction().add(&secret);
+                        }
+                        Found::Read
+                    }
+                    Err(error) => Found::Missing(error.to_string()),
+                }
+            };
+            secrets.push((place, found));
         }
-        match location.read().await {
-            Ok(secret) => {
-                secrets.read.push(secret);
-                sheet.ok("secret", place);
-            }
-            Err(error) => {
-                secrets.is_missing = true;
-                sheet.fail("secret", format_args!("{place} {error}"));
+        Self(secrets)
+    }
+
+    fn is_missing(&self) -> bool {
+        let Self(secrets) = self;
+        secrets
+            .iter()
+            .any(|(_, found)| matches!(found, Found::Missing(_)))
+    }
+
+    fn tell<W: Write>(&self, sheet: &mut Sheet<W>) {
+        for (place, found) in &self.0 {
+            match found {
+                Found::Read => sheet.ok("secret", place),
+                Found::Later => sheet.detail("secret", format_args!("{place}, run at the login")),
+                Found::Missing(error) => {
+                    let error = sheet.quote(error);
+                    sheet.fail("secret", format_args!("{place} {error}"));
+                }
             }
         }
     }
-    secrets
 }
 
 async fn attempt<W: Write>(
     sheet: &mut Sheet<W>,
     settings: &Settings,
-    secrets: &[SecretString],
+    attached: &[String],
 ) -> Option<Grant> {
-    let record = Record::kept(secrets);
+    let record = Record::kept(sheet.redaction().clone());
     let exchange = exchange::from_settings(settings);
     let outcome = exchange.exchange(&record).await;
     let steps = record.steps();
@@ -107,20 +124,41 @@ async fn attempt<W: Write>(
     }
     match outcome {
         Ok(grant) => {
-            tell_grant(sheet, &settings.kind, &grant, claims.as_ref());
-            Some(grant)
+            let is_over =
+                (claims.as_ref()).is_some_and(|claims| claims.is_over(server_time(&steps)));
+            if is_over {
+                sheet.fail("credential", "handed out a token that is over");
+                sheet.advise("if the clocks are right, the server keeps its tokens for too long");
+            } else {
+                tell_grant(sheet, &grant, attached);
+            }
+            if let Some(claims) = claims {
+                sheet.detail("claims", claims.line(sheet.redaction()));
+            }
+            (!is_over).then_some(grant)
         }
         Err(error) => {
-            sheet.fail(
-                "credential",
-                format_args!("{}: {}", error.told(), with_causes(&error)),
-            );
+            let causes = sheet.quote(&with_causes(&error));
+            sheet.fail("credential", format_args!("{}: {causes}", error.told()));
             if let Some(advice) = advice(&error) {
                 sheet.advise(advice);
             }
             None
         }
     }
+}
+
+/// What time it is at the server that was asked last, or here where it does not say.
+fn server_time(steps: &[Step]) -> SystemTime {
+    let now = SystemTime::now();
+    let ahead = steps.last().and_then(|step| step.clock_ahead).unwrap_or(0);
+    let difference = Duration::from_secs(ahead.unsigned_abs());
+    let time = if ahead < 0 {
+        now.checked_sub(difference)
+    } else {
+        now.checked_add(difference)
+    };
+    time.unwrap_or(now)
 }
 
 /// One request: `POST /icp4d-api/v1/authorize: 200 in 12 ms`.
@@ -168,7 +206,7 @@ pub(super) fn tell_clock<W: Write>(sheet: &mut Sheet<W>, steps: &[Step], claims:
     }
 }
 
-fn tell_grant<W: Write>(sheet: &mut Sheet<W>, kind: &Kind, grant: &Grant, claims: Option<&Claims>) {
+fn tell_grant<W: Write>(sheet: &mut Sheet<W>, grant: &Grant, attached: &[String]) {
     let end = grant.expires.map(|end| {
         let left = end.saturating_duration_since(Instant::now());
         // To whole seconds, rounded: the last fraction is the time that this took.
@@ -176,9 +214,9 @@ fn tell_grant<W: Write>(sheet: &mut Sheet<W>, kind: &Kind, grant: &Grant, claims
         format!("{} left", humantime::format_duration(left))
     });
     let end = end.unwrap_or_else(|| "it does not say when it ends".to_owned());
-    sheet.ok("credential", format_args!("{}; {end}", kind.scheme()));
-    if let Some(claims) = claims {
-        sheet.detail("claims", claims.line());
+    sheet.ok("credential", end);
+    for place in attached {
+        sheet.detail("attached", place);
     }
 }
 

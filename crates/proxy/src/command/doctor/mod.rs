@@ -1,6 +1,7 @@
 //! `doctor`: walks each credential and upstream for real, step by step, and says what is wrong and what to do.
 //!
-//! What it prints is for human eyes: no secret is in it, and nothing is sent to a server that is not trusted.
+//! What it prints may be shown to anybody: what a stranger wrote goes through `Sheet::quote`, which knows every secret
+//! that was read. Nothing is sent to a server that is not trusted.
 
 mod claims;
 mod distrust;
@@ -10,19 +11,21 @@ mod server;
 mod sheet;
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     process::ExitCode,
 };
 
 use http::uri::PathAndQuery;
+use token_source::exchange::Grant;
 
 use self::{
-    login::Login,
+    login::Secrets,
     server::{Server, is_same},
     sheet::Sheet,
 };
 use super::{http_proxy_takes_localhost, misused};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Place};
 
 /// Walks the credentials and upstreams of these names and what goes with them, or all; 0 when nothing failed.
 pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
@@ -43,7 +46,7 @@ pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             sheet.fail("doctor", error);
-            return ExitCode::FAILURE;
+            return end(sheet);
         }
     };
     tell_configuration(&mut sheet, loaded);
@@ -55,10 +58,22 @@ pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
     } else {
         "nothing failed"
     });
-    if sheet.has_failed() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+    end(sheet)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "there is no other place left to say it"
+)]
+fn end<W: Write>(sheet: Sheet<W>) -> ExitCode {
+    let has_failed = sheet.has_failed();
+    match sheet.finish() {
+        Ok(()) if has_failed => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -93,6 +108,13 @@ async fn walk<W: Write>(
     chosen: &Chosen,
     target: Option<&PathAndQuery>,
 ) {
+    // Before anything is asked: a server may know a secret from an earlier login.
+    let mut secrets = Vec::new();
+    for (settings, is_chosen) in config.credentials.iter().zip(&chosen.credentials) {
+        if *is_chosen {
+            secrets.push((settings, Secrets::read(&settings.kind, sheet).await));
+        }
+    }
     let mut good = Vec::new();
     for server in servers(config, chosen) {
         if server::examine(sheet, &server).await {
@@ -100,16 +122,14 @@ async fn walk<W: Write>(
         }
     }
     let bad = |origin: &token_source::Origin| !good.iter().any(|one| is_same(one, origin));
-    let mut logins: Vec<Option<Login>> = Vec::new();
-    for (settings, is_chosen) in config.credentials.iter().zip(&chosen.credentials) {
-        let login = if *is_chosen {
-            let barred = settings.kind.servers().into_iter().find(|one| bad(one));
-            let barred = barred.map(|origin| format!("see server {} above", server::url(origin)));
-            Some(login::log_in(sheet, settings, barred).await)
-        } else {
-            None
-        };
-        logins.push(login);
+    let mut grants: HashMap<&str, Grant> = HashMap::new();
+    for (settings, secrets) in secrets {
+        let barred = settings.kind.servers().into_iter().find(|one| bad(one));
+        let barred = barred.map(|origin| format!("see server {} above", server::url(origin)));
+        let attached = attached(config, &settings.name);
+        if let Some(grant) = login::log_in(sheet, settings, &secrets, &attached, barred).await {
+            grants.insert(&settings.name, grant);
+        }
     }
     let Some(target) = target else { return };
     for route in &config.routes {
@@ -117,9 +137,30 @@ async fn walk<W: Write>(
         let is_chosen = chosen.upstreams[route.upstream]
             && (route.attach.iter()).all(|attachment| chosen.credentials[attachment.credential]);
         if is_chosen && !bad(&upstream.origin) {
-            request::request(sheet, config, route, target, &logins).await;
+            request::request(sheet, config, route, target, &grants).await;
         }
     }
+}
+
+/// How each route attaches a credential: `Authorization: Bearer …, by route platform`.
+fn attached(config: &Config, name: &str) -> Vec<String> {
+    let attachments = config.routes.iter().flat_map(|route| {
+        let attachments = route.attach.iter();
+        attachments.map(move |attachment| (route, attachment))
+    });
+    let attachments = attachments
+        .filter(|(_, attachment)| *config.credentials[attachment.credential].name == *name);
+    let lines = attachments.map(|(route, attachment)| {
+        let place = match &attachment.place {
+            Place::Header { name, scheme } => {
+                let space = if scheme.is_empty() { "" } else { " " };
+                format!("{name}: {scheme}{space}…")
+            }
+            Place::Query { name } => format!("?{name}=…"),
+        };
+        format!("{place}, by route {}", route.name)
+    });
+    lines.collect()
 }
 
 /// Every server that is to be asked, once, with who uses it.

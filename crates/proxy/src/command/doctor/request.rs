@@ -1,12 +1,16 @@
 //! One authorised request to the upstream of a route, and what the answer means.
 
-use std::io::Write;
+use std::{collections::HashMap, io::Write};
 
 use http::{HeaderMap, StatusCode, uri::PathAndQuery};
-use token_source::{Connector, Kind, ask, connect::with_causes, exchange::Record};
+use token_source::{
+    Connector, Kind, ask,
+    connect::with_causes,
+    exchange::{Grant, Record},
+};
 
 use super::{
-    login::{Login, tell_clock, tell_step},
+    login::{tell_clock, tell_step},
     sheet::{Mark, Sheet},
 };
 use crate::{
@@ -28,13 +32,13 @@ pub(super) fn parse(path: &str, config: &Config) -> Result<PathAndQuery, &'stati
     Ok(target)
 }
 
-/// Asks the upstream of a route as a client of it would; `logins` are in the order of the configuration.
+/// Asks the upstream of a route as a client of it would; `grants` are those of the credentials, by their names.
 pub(super) async fn request<W: Write>(
     sheet: &mut Sheet<W>,
     config: &Config,
     route: &Route,
     target: &PathAndQuery,
-    logins: &[Option<Login>],
+    grants: &HashMap<&str, Grant>,
 ) {
     let upstream = &config.upstreams[route.upstream];
     sheet.heading(format_args!(
@@ -43,16 +47,12 @@ pub(super) async fn request<W: Write>(
     ));
     let mut headers: HeaderMap = route.set_headers.iter().cloned().collect();
     let mut whole = Target::AsItCame(target.clone());
-    let mut secrets = Vec::new();
     for attachment in &route.attach {
-        let login = logins[attachment.credential].as_ref();
-        let Some(grant) = login.and_then(|login| login.grant.as_ref()) else {
-            let name = &config.credentials[attachment.credential].name;
+        let name = &*config.credentials[attachment.credential].name;
+        let Some(grant) = grants.get(name) else {
             sheet.fail("request", format_args!("not tried: no credential {name}"));
             return;
         };
-        secrets.extend(login.into_iter().flat_map(|login| login.secrets.clone()));
-        secrets.push(grant.value.clone());
         Form::new(&grant.value, &attachment.place).put_on(&mut headers, &mut whole);
     }
     let Ok(whole) = whole.into_path_and_query() else {
@@ -62,7 +62,7 @@ pub(super) async fn request<W: Write>(
         );
         return;
     };
-    let record = Record::kept(&secrets);
+    let record = Record::kept(sheet.redaction().clone());
     let connector = Connector::new(upstream.origin.clone());
     let outcome = ask(&connector, whole, headers, &record).await;
     let steps = record.steps();
@@ -75,7 +75,7 @@ pub(super) async fn request<W: Write>(
                 sheet.advise(advice);
             }
         }
-        Err(error) => sheet.advise(with_causes(&error)),
+        Err(error) => sheet.advise(sheet.quote(&with_causes(&error))),
     }
     tell_clock(sheet, &steps, None);
 }

@@ -60,7 +60,8 @@ fn tell<W: Write>(
             sheet.ok("name", shown.join(", "));
         }
         failed => {
-            let cause = failed.as_ref().err().map(ToString::to_string);
+            let cause = failed.as_ref().err();
+            let cause = cause.map(|error| sheet.quote(&error.to_string()));
             sheet.fail(
                 "name",
                 cause.unwrap_or_else(|| "it has no address".to_owned()),
@@ -80,7 +81,10 @@ fn tell<W: Write>(
                 );
             }
             // Another address may do.
-            Err(error) => sheet.warn("connection", format_args!("{address}: {}", error.cause())),
+            Err(error) => {
+                let cause = sheet.quote(&error.cause());
+                sheet.warn("connection", format_args!("{address}: {cause}"));
+            }
         }
     }
     if !is_connected {
@@ -111,12 +115,10 @@ fn tell_tls<W: Write>(
         }
         (Ok(version), _) => sheet.ok("TLS", format_args!("{version}; the server is trusted")),
         (Err(_), Some(distrust)) => {
-            sheet.fail(
-                "TLS",
-                format_args!("not trusted: {}", reason(distrust, leaf(tls))),
-            );
+            let reason = sheet.quote(reason(distrust, leaf(tls)));
+            sheet.fail("TLS", format_args!("not trusted: {reason}"));
         }
-        (Err(error), None) => sheet.fail("TLS", error.cause()),
+        (Err(error), None) => sheet.fail("TLS", sheet.quote(&error.cause())),
     }
     if let Some(presented) = &tls.presented {
         for certificate in &presented.chain {
@@ -131,7 +133,9 @@ fn tell_tls<W: Write>(
     match (&tls.outcome, distrust) {
         (Ok(_), _) => {}
         (Err(_), Some(distrust)) => {
-            for advice in advice(server, distrust, leaf(tls)) {
+            let redaction = sheet.redaction().clone();
+            let quote = |name: &str| redaction.quote(name, LONGEST_NAME);
+            for advice in advice(server, distrust, leaf(tls), quote) {
                 sheet.advise(advice);
             }
         }
@@ -150,14 +154,12 @@ fn leaf(tls: &TlsInspection) -> Option<&Certificate> {
 }
 
 fn tell_certificate<W: Write>(sheet: &mut Sheet<W>, certificate: &Certificate) {
-    let Certificate {
-        subject, issuer, ..
-    } = certificate;
     let signer = if certificate.is_self_signed {
-        "itself"
+        "itself".to_owned()
     } else {
-        issuer
+        sheet.quote(&certificate.issuer)
     };
+    let subject = sheet.quote(&certificate.subject);
     let validity = format!(
         "{} to {}",
         date(certificate.not_before),
@@ -166,7 +168,10 @@ fn tell_certificate<W: Write>(sheet: &mut Sheet<W>, certificate: &Certificate) {
     let names = if certificate.names.is_empty() {
         String::new()
     } else {
-        format!("; for {}", certificate.names.join(", "))
+        let names: Vec<_> = (certificate.names.iter())
+            .map(|name| sheet.quote(name))
+            .collect();
+        format!("; for {}", names.join(", "))
     };
     sheet.detail(
         "certificate",
@@ -182,6 +187,8 @@ fn date(time: SystemTime) -> String {
     text
 }
 
+/// In characters: as long as a DNS name may be.
+const LONGEST_NAME: usize = 253;
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -249,6 +256,7 @@ mod tests {
         };
         let trusted = found.tls.as_ref().is_none_or(|tls| tls.outcome.is_ok());
         let mut sheet = Sheet::new(Vec::new());
+        sheet.redaction().add(&"hunter2-hunter2".into());
         let may_go_on = tell(&mut sheet, &server, &found, day(20_100));
         assert_eq!(may_go_on, trusted && is_good);
         assert_eq!(sheet.has_failed(), !may_go_on);
@@ -310,6 +318,30 @@ mod tests {
               FAIL  TLS          not trusted: BadSignature
                     to do        replace the certificate; or upstream platform: tls = { pin = ["sha256:AAAA"] }
         "#]].assert_eq(&advice);
+    }
+
+    #[test]
+    fn what_a_certificate_says_changes_nothing_else() {
+        let text = told("cpd.example.com", Some(Distrust::WrongName), |leaf| {
+            leaf.subject = "CN=\u{202e}cpd\x1b[31m hunter2-hunter2".to_owned();
+            leaf.issuer = "CN=hunter2-hunter2\u{200b}".to_owned();
+            leaf.names = vec![
+                "x\", insecure = true, y = \"".to_owned(),
+                "*.example.com".to_owned(),
+                "hunter2-hunter2 ".to_owned(),
+                "real.example.com".to_owned(),
+            ];
+        });
+        expect![[r#"
+            server
+              ok    connection   10.0.0.1:443 in 3 ms
+              FAIL  TLS          not trusted: the certificate is for other names
+                    certificate  CN=cpd[31m ***; signed by CN=***; 2024-10-04 to 2025-10-04; for x", insecure = true, y = ", *.example.com, ***, real.example.com
+                    to do        use one of its names in the url; or, if it is the server you mean, upstream platform: tls = { server_name = "real.example.com" }
+        "#]].assert_eq(&text);
+        let other = Distrust::Other("unknown \u{2066}hunter2-hunter2".to_owned());
+        let text = told("cpd.example.com", Some(other), |_| ());
+        assert!(text.contains("not trusted: unknown ***\n"), "{text}");
     }
 
     #[test]

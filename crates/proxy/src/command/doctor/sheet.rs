@@ -1,12 +1,21 @@
 //! What `doctor` prints: one line per step, aligned, with its mark in front.
 
-use std::{fmt::Display, io::Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use token_source::Redaction;
 
 /// Prints as it goes, and remembers whether something failed.
 pub(super) struct Sheet<W> {
     out: W,
+    /// Every secret that was read so far.
+    redaction: Arc<Redaction>,
     has_begun: bool,
     has_failed: bool,
+    written: io::Result<()>,
 }
 
 /// What a step came to.
@@ -22,9 +31,22 @@ impl<W: Write> Sheet<W> {
     pub(super) fn new(out: W) -> Self {
         Self {
             out,
+            redaction: Arc::default(),
             has_begun: false,
             has_failed: false,
+            written: Ok(()),
         }
+    }
+
+    /// What must not be printed; whoever learns of a secret tells it.
+    pub(super) fn redaction(&self) -> &Arc<Redaction> {
+        &self.redaction
+    }
+
+    /// The words of a stranger (a server, a certificate, a library that repeats what one of them said) as they may be
+    /// printed.
+    pub(super) fn quote(&self, text: &str) -> String {
+        self.redaction.quote(text, LONGEST)
     }
 
     /// What was printed.
@@ -35,6 +57,12 @@ impl<W: Write> Sheet<W> {
 
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// Whether everything could be written.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.written?;
+        self.out.flush()
     }
 
     /// What the next lines are about.
@@ -85,7 +113,11 @@ impl<W: Write> Sheet<W> {
 
     fn line(&mut self, line: impl Display) {
         self.has_begun = true;
-        // Nobody to tell where nobody reads; the exit code stands.
-        let _ = writeln!(self.out, "{line}");
+        if self.written.is_ok() {
+            self.written = writeln!(self.out, "{line}");
+        }
     }
 }
+
+/// In characters: an error with all its causes.
+const LONGEST: usize = 500;

@@ -185,8 +185,9 @@ fn content(table: &mut Table<'_>, templates: &Templates<'_>) -> Option<Content> 
             let pairs: Vec<_> = pairs
                 .into_iter()
                 .filter_map(|(name, value)| {
-                    let template = templates.read_named(name.get_ref(), &value)?;
-                    Some((name.into_inner(), template))
+                    let template = templates.read_named(name.get_ref(), &value);
+                    templates.refuse_braces(name.span(), name.get_ref())?;
+                    Some((name.into_inner(), template?))
                 })
                 .collect();
             (pairs.len() == count).then_some(Content::Form(pairs))
@@ -238,7 +239,9 @@ fn json(templates: &Templates<'_>, name: &str, value: &Spanned<DeValue<'_>>) -> 
                 .into_iter()
                 .map(|(key, value)| {
                     let name = key.get_ref().to_string();
-                    json(templates, &name, value).map(|json| (name, json))
+                    let json = json(templates, &name, value);
+                    templates.refuse_braces(key.span(), &name)?;
+                    Some((name, json?))
                 })
                 .collect();
             pairs.into_iter().collect::<Option<_>>().map(Json::Object)

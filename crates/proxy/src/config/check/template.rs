@@ -1,5 +1,7 @@
 //! Templates of a `steps` credential: `{name}` for a value, and no secret between the values.
 
+use std::ops::Range;
+
 use token_source::credential::steps::{Template, TemplateError};
 use toml::Spanned;
 
@@ -32,6 +34,17 @@ impl Templates<'_> {
             ),
         };
         self.reading.mistake(text.span(), what, hint);
+        None
+    }
+
+    /// Names are sent as they are written: one with a brace was meant for a template. `None` where that was noted.
+    pub(super) fn refuse_braces(&self, span: Range<usize>, name: &str) -> Option<()> {
+        if !name.contains(['{', '}']) {
+            return Some(());
+        }
+        let hint = "values are put in on the right side only: name = \"{value}\"";
+        let what = "a name is sent as it is written, nothing is put into it";
+        self.reading.mistake(span, what, hint);
         None
     }
 
