@@ -130,3 +130,15 @@ fn a_file_of_the_working_directory_sends_no_token_of_the_machine_unless_it_is_na
     let (code, output, errors) = ended(check());
     assert_eq!(code, 0, "{output}{errors}");
 }
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let world = World::new();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, world.path("pipe"), mode).unwrap();
+    let mut command = command(&["check", "--ibm-env", "watsonx"], world.folder.path());
+    command.env("IBM_CREDENTIALS_FILE", "pipe");
+    let (code, _, errors) = ended(command);
+    assert_eq!(code, 78, "{errors}");
+    assert!(errors.contains("not a plain file"), "{errors}");
+}

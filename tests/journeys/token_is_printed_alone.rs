@@ -1,8 +1,14 @@
 //! `token` prints a value that works, and nothing else where a script reads it.
 
+use std::{fs::File, io::Read as _, process::Stdio, sync::mpsc, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
 use simulator::Outage;
 
-use crate::proxy::{USUAL_ROUTES, World, assert_no_secret, run};
+use crate::{
+    client::{PATIENCE, eventually},
+    proxy::{USUAL_ROUTES, World, assert_no_secret, command, run},
+};
 
 #[test]
 fn a_fresh_token_and_nothing_else() {
@@ -81,4 +87,52 @@ fn the_only_credential_needs_no_name_and_no_file() {
 
     let (code, output, _) = run(&["token", "--config", "-"], world.folder.path(), "nonsense");
     assert_eq!((code, output.as_str()), (78, ""));
+}
+
+#[test]
+fn a_command_ends_with_who_asked_for_its_value() {
+    for (name, signal, code) in [
+        ("token", Signal::TERM, 143),
+        ("token", Signal::INT, 130),
+        ("doctor", Signal::TERM, 143),
+    ] {
+        let world = World::new();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, world.path("pipe"), mode).unwrap();
+        let config = format!(
+            r#"
+listener.local.address = "127.0.0.1:0"
+[upstream.license]
+url = "{}"
+tls.ca = "ca.crt"
+[credential.license.token]
+value = {{ command = ["sh", "-c", "sleep 600 > pipe & wait"] }}
+[route.license]
+path = "/"
+upstream = "license"
+attach = "license"
+"#,
+            world.simulator.license_url()
+        );
+        world.write("proxy.toml", &config);
+        let mut child = command(&[name, "--config", "proxy.toml"], world.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Opens when what the command started has opened its end, and ends when that is gone.
+        let (told, heard) = mpsc::channel();
+        let pipe = world.path("pipe");
+        thread::spawn(move || {
+            let mut pipe = File::open(pipe).unwrap();
+            told.send(()).unwrap();
+            pipe.read_to_end(&mut Vec::new()).unwrap();
+            let _ = told.send(());
+        });
+        heard.recv_timeout(PATIENCE).expect("the command runs");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = eventually("the end", || child.try_wait().unwrap());
+        heard.recv_timeout(PATIENCE).expect("nothing of it is left");
+        assert_eq!(status.code(), Some(code), "{name}");
+    }
 }

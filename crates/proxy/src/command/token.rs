@@ -13,7 +13,10 @@ use token_source::{
 };
 
 use super::misused;
-use crate::config::Config;
+use crate::{
+    config::Config,
+    process::shutdown::{Signal, unless_asked},
+};
 
 /// Makes one exchange for the credential `name`, or for the only one, and prints what it yields.
 #[expect(
@@ -26,11 +29,12 @@ pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
         Err(what) => return misused(&what),
     };
     let value = match obtain(settings) {
-        Ok(value) => value,
-        Err(why) => {
+        Ok(Ok(value)) => value,
+        Ok(Err(why)) => {
             eprintln!("error: credential {}: {why}", settings.name);
             return ExitCode::FAILURE;
         }
+        Err(signal) => return ExitCode::from(signal.exit_code),
     };
     let scheme = settings.kind.scheme();
     match print(&value, as_header.then_some(scheme)) {
@@ -63,18 +67,22 @@ fn choose<'a>(credentials: &'a [Settings], name: Option<&str>) -> Result<&'a Set
     }
 }
 
-/// One attempt, and why there is nothing if there is nothing.
-fn obtain(settings: &Settings) -> Result<SecretString, String> {
+/// One attempt, and why there is nothing if there is nothing; or the signal that ended it.
+fn obtain(settings: &Settings) -> Result<Result<SecretString, String>, Signal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     let exchange = exchange::from_settings(settings);
-    let outcome = runtime.block_on(exchange.exchange(&Record::default()));
+    let attempt = async { exchange.exchange(&Record::default()).await };
+    let outcome = runtime.block_on(unless_asked(attempt));
     // A look-up or a file that hangs must not hold up the end.
     runtime.shutdown_background();
     let told = |error: ExchangeError| format!("{}: {}", error.told(), with_causes(&error));
-    outcome.map(|grant| grant.value).map_err(told)
+    Ok(outcome?.map(|grant| grant.value).map_err(told))
 }
 
 fn print(value: &SecretString, scheme: Option<&str>) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -226,8 +226,17 @@ pub(super) fn conclude(
     }
 }
 
-/// The text of a file, which mistakes call `name`.
-pub(super) fn read_file(path: &Path, name: &str) -> Result<String, Report> {
+/// The text of a plain file, which mistakes call `name`. Unlike the file of `--config`, which may be a pipe that is
+/// written in this moment, it is read again and again, and nobody is to wait for its writer.
+pub(super) fn read_plain_file(path: &Path, name: &str) -> Result<String, Report> {
+    let is_other = |metadata: Metadata| !metadata.is_file();
+    if fs::metadata(path).is_ok_and(is_other) {
+        return Err(alone(
+            Place::File(name.to_owned()),
+            "not a plain file",
+            "it is read again whenever it changes: a pipe or a device cannot be".to_owned(),
+        ));
+    }
     let file = File::open(path).map_err(|error| unreadable(name, &error))?;
     read(file, name)
 }

@@ -62,7 +62,7 @@ impl Stop {
                         let _ = taken.send(Ok(()));
                         loop {
                             let signal = signals.next().await;
-                            tracing::info!(signal, "asked to stop");
+                            tracing::info!(signal = signal.name, "asked to stop");
                             self.ask();
                         }
                     }
@@ -77,6 +77,35 @@ impl Stop {
         outcome
             .recv()
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+}
+
+/// A signal that asks for the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    name: &'static str,
+    /// That of a process which it has ended, as shells have it.
+    pub exit_code: u8,
+}
+
+/// What the work yields, unless a signal asks for the end before: then the work is dropped, and a command that it has
+/// started ends with it.
+///
+/// # Errors
+/// The signal.
+pub async fn unless_asked<T>(work: impl Future<Output = T>) -> Result<T, Signal> {
+    let asked = async {
+        match Signals::take() {
+            Ok(mut signals) => signals.next().await,
+            // They end the process at once, as they would anywhere.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // The signals are taken before the work begins.
+        biased;
+        signal = asked => Err(signal),
+        outcome = work => Ok(outcome),
     }
 }
 
@@ -97,11 +126,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+    async fn next(&mut self) -> Signal {
+        let (name, exit_code) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", 143),
+            _ = self.interrupt.recv() => ("SIGINT", 130),
+        };
+        Signal { name, exit_code }
     }
 }
 
@@ -115,9 +145,12 @@ impl Signals {
         signal::windows::ctrl_c().map(Self)
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         self.0.recv().await;
-        "Ctrl-C"
+        Signal {
+            name: "Ctrl-C",
+            exit_code: 130,
+        }
     }
 }
 

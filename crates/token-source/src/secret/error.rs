@@ -38,7 +38,11 @@ pub enum SecretError {
     #[error("may not be read: the Kubernetes API wants a right to get, list and watch it")]
     #[cfg(feature = "kube")]
     Forbidden,
-    /// The Kubernetes API does not answer in time: network, TLS, or an exec plugin of the kubeconfig.
+    /// The program that the kubeconfig names, which says who asks, has not ended in time.
+    #[error("is not told: the program of the kubeconfig does not end")]
+    #[cfg(feature = "kube")]
+    ClusterProgramHangs,
+    /// The Kubernetes API does not answer in time: network, TLS, or a program of the kubeconfig that is run again.
     #[error("is not told: the Kubernetes API is not reached")]
     #[cfg(feature = "kube")]
     ClusterUnreached,

@@ -23,7 +23,7 @@ pub use error::SecretError;
 #[cfg(feature = "kube")]
 pub use kubernetes::SecretName;
 
-pub use properties::{Property, properties};
+pub use properties::{Mute, Property, mute_lines, properties};
 
 /// A place that a secret is read from; the configuration holds places, never secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -22,19 +22,48 @@ impl fmt::Debug for Property<'_> {
     }
 }
 
+/// A line of the file that says nothing, though somebody meant it to: IBM's cores know neither form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mute<'a> {
+    /// This line, counted from 1, has no `=`.
+    WithoutValue(usize),
+    /// `export NAME=VALUE`, for a shell; the name is the one without `export`.
+    Exported(Property<'a>),
+}
+
 /// The properties of a file, in its order. Empty lines, comments and lines without a `=` are passed over, white space
 /// around names and values is left out. Where a name comes twice, the last one counts.
 pub fn properties(text: &str) -> impl Iterator<Item = Property<'_>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.lines().enumerate().filter_map(|(index, line)| {
-        let line = line.trim();
-        let (name, value) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
-        Some(Property {
-            line: index + 1,
-            name: name.trim(),
-            value: value.trim(),
-        })
+    lines(text).filter_map(|(line, text)| property(line, text))
+}
+
+/// The lines of a file that say nothing, in its order.
+pub fn mute_lines(text: &str) -> impl Iterator<Item = Mute<'_>> {
+    lines(text).filter_map(|(line, text)| {
+        let Some(property) = property(line, text) else {
+            return Some(Mute::WithoutValue(line));
+        };
+        let name = property.name.strip_prefix("export")?;
+        let is_word = name.starts_with(|c: char| c.is_ascii_whitespace());
+        let name = name.trim();
+        is_word.then_some(Mute::Exported(Property { name, ..property }))
     })
+}
+
+fn property(line: usize, text: &str) -> Option<Property<'_>> {
+    let (name, value) = text.split_once('=')?;
+    Some(Property {
+        line,
+        name: name.trim(),
+        value: value.trim(),
+    })
+}
+
+/// The lines that hold something.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = (1..).zip(text.lines().map(str::trim));
+    lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'))
 }
 
 #[cfg(test)]
@@ -56,6 +85,22 @@ mod tests {
                 (7, "", "F"),
                 (8, "G", "\"q\""),
                 (9, "A", "2"),
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_that_say_nothing_are_found() {
+        let text = "\u{feff}A\nB=1\nexport C=2\n#D\n\n export\tE = 3\nexports=4\nexport F\n";
+        let exported = |line, name, value| Mute::Exported(Property { line, name, value });
+        let found: Vec<_> = mute_lines(text).collect();
+        assert_eq!(
+            found,
+            [
+                Mute::WithoutValue(1),
+                exported(3, "C", "2"),
+                exported(6, "E", "3"),
+                Mute::WithoutValue(8),
             ]
         );
     }

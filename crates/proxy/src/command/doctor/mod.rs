@@ -25,7 +25,10 @@ use self::{
     sheet::Sheet,
 };
 use super::{http_proxy_takes_localhost, misused};
-use crate::config::{Config, Loaded, Place};
+use crate::{
+    config::{Config, Loaded, Place},
+    process::shutdown::unless_asked,
+};
 
 /// Walks the credentials and upstreams of these names and what goes with them, or all; 0 when nothing failed.
 pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
@@ -50,9 +53,17 @@ pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
         }
     };
     tell_configuration(&mut sheet, loaded);
-    runtime.block_on(walk(&mut sheet, config, &chosen, target.as_ref()));
+    let walked = runtime.block_on(unless_asked(walk(
+        &mut sheet,
+        config,
+        &chosen,
+        target.as_ref(),
+    )));
     // A look-up or a file that hangs must not hold up the end.
     runtime.shutdown_background();
+    if let Err(signal) = walked {
+        return ExitCode::from(signal.exit_code);
+    }
     sheet.heading(if sheet.has_failed() {
         "something failed"
     } else {

@@ -16,7 +16,7 @@ pub(super) fn location(mut table: Table<'_>) -> Option<Location> {
         let span = written.get(1).unwrap_or(&table.span).clone();
         reading.mistake(
             span,
-            format!("a place is exactly one of {}", FORMS.join(", ")),
+            "a place has exactly one form",
             format!("one of {}", forms("…")),
         );
     }
@@ -46,13 +46,21 @@ pub(super) fn location(mut table: Table<'_>) -> Option<Location> {
         .filter(|_| written.len() == 1)
 }
 
-/// What to write instead of the secret of a key.
+/// What to write instead of the secret of a key, in this build.
 pub(super) fn forms(key: &str) -> String {
-    format!(
-        "{{ file = \"/run/secrets/{key}\" }}, {{ file = \"key.json\", field = \"apikey\" }}, \
-         {{ env = \"NAME\" }}, {{ systemd = \"name\" }}, {{ command = [\"op\", \"read\", \"…\"] }}, \
-         {{ kubernetes_secret = {{ … }} }} or {{ keyring = \"service/user\" }}"
-    )
+    let forms = [
+        &format!("{{ file = \"/run/secrets/{key}\" }}"),
+        "{ file = \"key.json\", field = \"apikey\" }",
+        "{ env = \"NAME\" }",
+        "{ systemd = \"name\" }",
+        "{ command = [\"op\", \"read\", \"…\"] }",
+        #[cfg(feature = "kube")]
+        "{ kubernetes_secret = { … } }",
+        #[cfg(feature = "keyring")]
+        "{ keyring = \"service/user\" }",
+    ];
+    let [others @ .., last] = &forms;
+    format!("{} or {last}", others.join(", "))
 }
 
 fn environment_variable(table: &mut Table<'_>) -> Option<String> {
@@ -222,6 +230,7 @@ fn not_in_this_build(
     None
 }
 
+/// Those of every build.
 const FORMS: [&str; 6] = [
     "file",
     "env",

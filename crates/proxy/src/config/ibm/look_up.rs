@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 use serde_json::Value;
-use token_source::{Location, secret};
+use token_source::{
+    Location,
+    secret::{self, Mute},
+};
 
 use super::{
     FLAG,
     properties::{Found, Properties},
 };
 use crate::config::{
-    report::{Place, Report, Spot},
+    report::{Mistake, Place, Report, Severity, Spot},
     source::{self, Environment},
 };
 
@@ -26,17 +29,20 @@ pub(super) fn look_up(service: &str, environment: &Environment) -> Result<Proper
         found,
         mistakes: Vec::new(),
     };
+    let mut mute = Vec::new();
     if let Some((path, is_named)) = file(environment) {
-        let properties = read_file(&path, service)?;
+        let (properties, mut mistakes) = read_file(&path, service)?;
         if !properties.is_empty() {
             let name = path.display().to_string();
             let is_here = path.parent() == Some(environment.working_directory());
             return Ok(Properties {
                 file: Some(name.clone()),
                 is_stumbled_upon: !is_named && is_here,
+                mistakes,
                 ..found(format!("file {name}"), properties)
             });
         }
+        mute.append(&mut mistakes);
     }
     let variables = in_environment(service, environment);
     if !variables.is_empty() {
@@ -46,14 +52,16 @@ pub(super) fn look_up(service: &str, environment: &Environment) -> Result<Proper
     if !fields.is_empty() {
         return Ok(found(VCAP.to_owned(), fields));
     }
-    Err(source::alone(
+    let mut report = source::alone(
         Place::Flag(FLAG),
         &format!("there is no property {service}_…"),
         format!(
             "looked for ${FILE_VARIABLE}, ./{FILE_NAME}, ~/{FILE_NAME}, environment variables, ${VCAP}: \
              {service}_URL and {service}_AUTH_TYPE, for instance"
         ),
-    ))
+    );
+    report.mistakes.append(&mut mute);
+    Err(report)
 }
 
 /// The file, and whether the operator named it. As in IBM's cores, the first that is there is the only one, whether it
@@ -78,9 +86,10 @@ fn named_file(named: PathBuf, environment: &Environment) -> PathBuf {
     }
 }
 
-fn read_file(path: &Path, service: &str) -> Result<Vec<Found>, Report> {
+/// The properties of the service, and a word on lines that were meant to be some.
+fn read_file(path: &Path, service: &str) -> Result<(Vec<Found>, Vec<Mistake>), Report> {
     let file = path.display().to_string();
-    let text = Zeroizing::new(source::read_file(path, &file)?);
+    let text = Zeroizing::new(source::read_plain_file(path, &file)?);
     let lines = secret::properties(&text).filter_map(|property| {
         let name = of_service(property.name, service)?;
         let shown_name = shown(service, name);
@@ -101,7 +110,56 @@ fn read_file(path: &Path, service: &str) -> Result<Vec<Found>, Report> {
             },
         })
     });
-    Ok(lines.collect())
+    Ok((lines.collect(), on_mute_lines(&text, &file, service)))
+}
+
+/// One warning for each form, which names the lines and shows nothing of them: a secret may stand there alone.
+fn on_mute_lines(text: &str, file: &str, service: &str) -> Vec<Mistake> {
+    let (mut without_value, mut exported) = (Vec::new(), Vec::new());
+    for mute in secret::mute_lines(text) {
+        match mute {
+            Mute::WithoutValue(line) => without_value.push(line),
+            Mute::Exported(property) if of_service(property.name, service).is_some() => {
+                exported.push(property.line);
+            }
+            Mute::Exported(_) => {}
+        }
+    }
+    let warning = |lines: &[usize], why: &str, hint: String| {
+        let first = *lines.first()?;
+        let told: Vec<_> = lines
+            .iter()
+            .take(MOST_LINES)
+            .map(usize::to_string)
+            .collect();
+        let more = if lines.len() > MOST_LINES {
+            ", …"
+        } else {
+            ""
+        };
+        let plural = if lines.len() > 1 { "s" } else { "" };
+        Some(Mistake {
+            severity: Severity::Warning,
+            place: Place::Spot(Spot {
+                file: file.to_owned(),
+                line: first,
+                column: 1,
+                shown: "***".to_owned(),
+                caret: 0..3,
+            }),
+            what: format!("passed over: line{plural} {}{more} {why}", told.join(", ")),
+            hint,
+        })
+    };
+    let comment = format!("{service}_NAME=VALUE; a comment begins with `#`");
+    let plain = format!("{service}_NAME=VALUE alone: IBM's SDKs do not read such a line either");
+    [
+        warning(&without_value, "without `=`", comment),
+        warning(&exported, "with `export`", plain),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn in_environment(service: &str, environment: &Environment) -> Vec<Found> {
@@ -189,6 +247,9 @@ fn shown(service: &str, name: &str) -> String {
 const FILE_VARIABLE: &str = "IBM_CREDENTIALS_FILE";
 const FILE_NAME: &str = "ibm-credentials.env";
 const VCAP: &str = "VCAP_SERVICES";
+
+/// So many are named one by one.
+const MOST_LINES: usize = 5;
 
 /// Fields of Cloud Foundry's credentials, and the properties that they are.
 const VCAP_FIELDS: [(&str, &str); 5] = [

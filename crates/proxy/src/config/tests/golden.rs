@@ -4,6 +4,8 @@ use expect_test::expect;
 
 use super::{load, with};
 
+/// With the places of the usual build in its hints.
+#[cfg(all(feature = "kube", not(feature = "keyring")))]
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
     let text = r#"
@@ -153,7 +155,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         22 | api_key = "*******"
            |           ^^^^^^^^^
            |
-           = help: write where it is read: { file = "/run/secrets/api_key" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] }, { kubernetes_secret = { … } } or { keyring = "service/user" }
+           = help: write where it is read: { file = "/run/secrets/api_key" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] } or { kubernetes_secret = { … } }
 
         error: both api_key and password
           --> proxy.toml:23:1
@@ -177,7 +179,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         26 | apikey = "*******"
            |          ^^^^^^^^^
            |
-           = help: write where it is read: { file = "/run/secrets/apikey" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] }, { kubernetes_secret = { … } } or { keyring = "service/user" }
+           = help: write where it is read: { file = "/run/secrets/apikey" }, { file = "key.json", field = "apikey" }, { env = "NAME" }, { systemd = "name" }, { command = ["op", "read", "…"] } or { kubernetes_secret = { … } }
 
         error: empty segment in the path
           --> proxy.toml:29:8

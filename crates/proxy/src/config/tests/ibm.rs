@@ -123,6 +123,61 @@ fn the_first_source_that_has_any_counts() {
 }
 
 #[test]
+fn lines_that_say_nothing_are_told() {
+    let text = format!(
+        "\u{feff}WATSONX_URL=https://cpd.example.com\nWATSONX_AUTH_TYPE=noAuth\n{CANARY}\nexport WATSONX_APIKEY={CANARY}\n\
+         export OTHER_URL=x\n# {CANARY}\n\n{CANARY}\nexport  WATSONX_USERNAME={CANARY}\n"
+    );
+    let setting = Setting::new().file("home/ibm-credentials.env", &text);
+    expect![[r#"
+        warning: passed over: lines 3, 8 without `=`
+         --> FOLDER/home/ibm-credentials.env:3:1
+          |
+        3 | ***
+          | ^^^
+          |
+          = help: WATSONX_NAME=VALUE; a comment begins with `#`
+        warning: passed over: lines 4, 9 with `export`
+         --> FOLDER/home/ibm-credentials.env:4:1
+          |
+        4 | ***
+          | ^^^
+          |
+          = help: WATSONX_NAME=VALUE alone: IBM's SDKs do not read such a line either
+    "#]]
+    .assert_eq(&setting.told());
+
+    let text = format!("export WATSONX_URL=x\n{CANARY}\n");
+    let setting = Setting::new().file("home/ibm-credentials.env", &text);
+    expect![[r#"
+        error: --ibm-env: there is no property WATSONX_…
+         |
+         = help: looked for $IBM_CREDENTIALS_FILE, ./ibm-credentials.env, ~/ibm-credentials.env, environment variables, $VCAP_SERVICES: WATSONX_URL and WATSONX_AUTH_TYPE, for instance
+
+        warning: passed over: line 2 without `=`
+         --> FOLDER/home/ibm-credentials.env:2:1
+          |
+        2 | ***
+          | ^^^
+          |
+          = help: WATSONX_NAME=VALUE; a comment begins with `#`
+
+        warning: passed over: line 1 with `export`
+         --> FOLDER/home/ibm-credentials.env:1:1
+          |
+        1 | ***
+          | ^^^
+          |
+          = help: WATSONX_NAME=VALUE alone: IBM's SDKs do not read such a line either
+
+        1 mistake, 2 warnings"#]].assert_eq(&setting.told());
+
+    // Where the properties are elsewhere, it is not for this file to say them.
+    let setting = setting.all(&CP4D_VARIABLES);
+    assert_eq!(setting.told(), "");
+}
+
+#[test]
 fn the_working_directory_goes_before_the_home_and_chooses_no_token_of_the_machine() {
     let here = |text: &str| Setting::new().file("work/ibm-credentials.env", text);
     let setting = here(CP4D).file(

@@ -326,3 +326,16 @@ proptest! {
         assert_silent(&text, &load(&text));
     }
 }
+
+#[test]
+fn only_places_of_this_build_are_proposed() {
+    let report = load(&with("[credential.new.token]\nvalue = { }")).unwrap_err();
+    let told = report.to_string();
+    for (form, is_here) in [
+        ("kubernetes_secret", cfg!(feature = "kube")),
+        ("keyring", cfg!(feature = "keyring")),
+        ("systemd", true),
+    ] {
+        assert_eq!(told.contains(form), is_here, "{form}: {told}");
+    }
+}

@@ -1,24 +1,32 @@
 //! The Kubernetes API as this process reaches it: one client, on a thread of its own, both made when first needed.
 //!
-//! A thread, because a kubeconfig may name a program that is run and waited for, and because a client belongs to the
-//! runtime that it was made on, while secrets are read on several.
+//! A thread, because a client belongs to the runtime that it was made on, while secrets are read on several.
 
 use std::{
+    error::Error as _,
     future::Future,
-    sync::{Arc, LazyLock},
+    iter,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use kube::{Api, Client, Error, core::Status};
-use tokio::{runtime, sync::Mutex, task::AbortHandle, time};
+use kube::{Api, Client, Error, client::ClientBuilder, core::Status};
+use tokio::{runtime, sync, task::AbortHandle, time};
+use tower::layer::layer_fn;
 
-use super::{Heard, SecretName, object::Object};
+use super::{
+    Heard, SecretName,
+    bounded::{Bounding, TooMuch},
+    object::Object,
+};
 use crate::secret::SecretError;
 
 pub(super) struct Cluster {
     runtime: runtime::Handle,
     client: Mutex<Option<Client>>,
+    /// Held while a client is made, and with it the only program of a kubeconfig that is run for that.
+    making: Arc<sync::Mutex<()>>,
 }
 
 /// Why the API did not tell.
@@ -51,6 +59,7 @@ impl Cluster {
         Some(Self {
             runtime: handle,
             client: Mutex::default(),
+            making: Arc::default(),
         })
     }
 
@@ -76,23 +85,50 @@ impl Cluster {
     }
 
     /// The API for the Secrets of a namespace.
-    pub(super) async fn secrets(&self, secret: &SecretName) -> Result<Api<Object>, Failure> {
-        let mut client = self.client.lock().await;
-        let client = match &*client {
-            Some(client) => client.clone(),
-            None => {
-                let no_cluster = Failure {
-                    cause: SecretError::NoCluster,
-                    status: None,
-                    retry_after: None,
-                };
-                let Some(made) = make_client().await else {
-                    return Err(no_cluster);
-                };
-                client.insert(made).clone()
+    pub(super) async fn secrets(
+        &'static self,
+        secret: &SecretName,
+    ) -> Result<Api<Object>, Failure> {
+        let client = match self.client() {
+            Some(client) => client,
+            None => match time::timeout(MAKING_LIMIT, self.make_client()).await {
+                Ok(made) => made.ok_or(SecretError::NoCluster),
+                Err(_) => Err(SecretError::ClusterProgramHangs),
             }
+            .map_err(|cause| Failure {
+                cause,
+                status: None,
+                retry_after: None,
+            })?,
         };
         Ok(Api::namespaced(client, &secret.namespace))
+    }
+
+    fn client(&self) -> Option<Client> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
+    }
+
+    /// Makes the client, or waits for who does. Off the thread, which has watches to serve: kube runs the program of
+    /// a kubeconfig and waits for its end, and there is no way to end it. What takes longer than anybody waits for is
+    /// there for the next who asks.
+    async fn make_client(&'static self) -> Option<Client> {
+        let turn = Arc::clone(&self.making).lock_owned().await;
+        if let Some(client) = self.client() {
+            return Some(client);
+        }
+        let make = move || {
+            // Held by the thread, because it may outlast whoever waits for it.
+            let _turn = turn;
+            let made = runtime::Handle::current().block_on(make_client())?;
+            self.keep_client(Some(made.clone()));
+            Some(made)
+        };
+        self.runtime.spawn_blocking(make).await.ok().flatten()
+    }
+
+    fn keep_client(&self, client: Option<Client>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     /// What a request yields, within a time limit.
@@ -102,33 +138,35 @@ impl Cluster {
     ) -> Result<T, Failure> {
         match time::timeout(ANSWER_LIMIT, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.failure(&error).await),
-            Err(_) => Err(self.silence().await),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(self.silence()),
         }
     }
 
     /// What an error means. Its text is not shown to anybody: it may hold what came over the wire, or what the
     /// program of a kubeconfig printed.
-    pub(super) async fn failure(&self, error: &Error) -> Failure {
+    pub(super) fn failure(&self, error: &Error) -> Failure {
+        let is_no_secret =
+            matches!(error, Error::SerdeError(_) | Error::FromUtf8(_)) || is_too_much(error);
         match error {
-            Error::Api(status) => self.refusal(status).await,
-            Error::SerdeError(_) | Error::FromUtf8(_) => Failure {
+            Error::Api(status) => self.refusal(status),
+            _ if is_no_secret => Failure {
                 cause: SecretError::ClusterFailed,
                 status: None,
                 retry_after: None,
             },
-            _ => self.silence().await,
+            _ => self.silence(),
         }
     }
 
     /// What a status that is none of success means.
-    pub(super) async fn refusal(&self, status: &Status) -> Failure {
+    pub(super) fn refusal(&self, status: &Status) -> Failure {
         let cause = match status.code {
             401 | 403 => SecretError::Forbidden,
             _ => SecretError::ClusterFailed,
         };
         if status.code == 401 {
-            self.forget_client().await;
+            self.keep_client(None);
         }
         let seconds = status
             .details
@@ -141,19 +179,15 @@ impl Cluster {
         }
     }
 
-    /// The API did not answer.
-    pub(super) async fn silence(&self) -> Failure {
-        self.forget_client().await;
+    /// The API did not answer. The next client is made of what the kubeconfig says then: it may have a new token, or
+    /// lead elsewhere.
+    pub(super) fn silence(&self) -> Failure {
+        self.keep_client(None);
         Failure {
             cause: SecretError::ClusterUnreached,
             status: None,
             retry_after: None,
         }
-    }
-
-    /// The next one is made of what the kubeconfig says then: it may have a new token, or lead elsewhere.
-    async fn forget_client(&self) {
-        *self.client.lock().await = None;
     }
 }
 
@@ -162,7 +196,13 @@ async fn make_client() -> Option<Client> {
     // Whoever asks here has more patience than 5 ms.
     config.default_retry = false;
     config.connect_timeout = Some(ANSWER_LIMIT);
-    Client::try_from(config).ok()
+    let stack = ClientBuilder::try_from(config).ok()?;
+    Some(stack.with_layer(&layer_fn(Bounding)).build())
+}
+
+fn is_too_much(error: &Error) -> bool {
+    let mut causes = iter::successors(error.source(), |&cause| cause.source());
+    causes.any(|cause| cause.is::<TooMuch>())
 }
 
 /// A kubeconfig (`$KUBECONFIG`, `~/.kube/config`), else the service account of this pod.
@@ -182,3 +222,5 @@ async fn configuration() -> Option<kube::Config> {
 use super::tests::configuration;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// A little less than the reader of a secret waits, who is to hear what is wrong.
+const MAKING_LIMIT: Duration = Duration::from_secs(9);

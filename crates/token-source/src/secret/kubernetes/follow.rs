@@ -91,8 +91,8 @@ impl Follower {
         let end = Instant::now() + Duration::from_secs(WATCH_TIME.into()) + GRACE;
         loop {
             match time::timeout_at(end, events.try_next()).await {
-                Err(_) => return Err(cluster.silence().await),
-                Ok(Err(error)) => return Err(cluster.failure(&error).await),
+                Err(_) => return Err(cluster.silence()),
+                Ok(Err(error)) => return Err(cluster.failure(&error)),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(event))) => match event {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -100,7 +100,7 @@ impl Follower {
                     }
                     WatchEvent::Deleted(_) => self.tell(None),
                     WatchEvent::Bookmark(_) => {}
-                    WatchEvent::Error(status) => return Err(cluster.refusal(&status).await),
+                    WatchEvent::Error(status) => return Err(cluster.refusal(&status)),
                 },
             }
         }

@@ -1,6 +1,7 @@
 //! Secrets of the Kubernetes API: of one that is watched, what the last good event said; of any other, what the API
 //! answers now.
 
+mod bounded;
 mod cluster;
 mod follow;
 mod object;

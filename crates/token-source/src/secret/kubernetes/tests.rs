@@ -174,6 +174,24 @@ async fn outage(name: &str, status: u16, end: WatchEnd) {
 }
 
 #[tokio::test]
+async fn what_is_larger_than_any_secret_is_not_read() {
+    let much = "x".repeat(4 << 20);
+    put("large", &[("token", &much)]);
+    assert_eq!(
+        read(&place("large", "token")).await,
+        Err(SecretError::ClusterFailed)
+    );
+    put("grows", &[("token", "one")]);
+    let (place, _changes) = followed("grows").await;
+    until(&place, Ok("one")).await;
+    put("grows", &[("token", &much)]);
+    eventually(async || asked("grows", Verb::List) >= 3).await;
+    assert_eq!(read(&place).await.as_deref(), Ok("one"));
+    put("grows", &[("token", "two")]);
+    until(&place, Ok("two")).await;
+}
+
+#[tokio::test]
 async fn a_watch_that_ends_goes_on_with_what_happened_meanwhile() {
     for (name, end) in [
         ("orderly", WatchEnd::Orderly),
