@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, response::Parts,
+};
 use serde_json::json;
 
 use super::{
@@ -110,11 +112,15 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
         "status_code": fault.status().as_u16(),
     });
     let replay = trip.replay;
+    let is_head = trip.method == Method::HEAD;
     let text = if is_grpc {
         String::new()
     } else {
         text.to_string()
     };
+    let length = text.len();
+    // Over HTTP/2 nobody else would leave it out.
+    let text = if is_head { String::new() } else { text };
     let mut answer = Response::new(Answer::own(text, trip));
     *answer.status_mut() = fault.status();
     let headers = answer.headers_mut();
@@ -123,6 +129,9 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
         HeaderValue::from_static("application/json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if is_head && !is_grpc {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }

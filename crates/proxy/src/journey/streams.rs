@@ -173,6 +173,10 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
     builder
         .enable_push(false)
         .initial_max_send_streams(MOST_STREAMS)
+        .max_concurrent_reset_streams(MOST_REMEMBERED)
+        .reset_stream_duration(REMEMBERED_FOR)
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(FRAME_BUDGET)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_ANSWER_HEAD)
@@ -253,6 +257,15 @@ const MOST_STREAMS: usize = 100;
 
 /// What an upstream may send of one answer before its client has taken anything of it: 12 MB/s at 20 ms.
 const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Streams that were called off, and how long each is remembered: what the upstream still sends on one that is
+/// forgotten counts against the whole connection.
+const MOST_REMEMBERED: usize = 10_000;
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+
+/// What small frames may take of memory beyond their content before the connection is ended: so much that streams which
+/// nobody reads cannot end those of others.
+const FRAME_BUDGET: usize = MOST_STREAMS * STREAM_WINDOW as usize * 255;
 
 /// Room for all of them: a client that does not read must not hold up the others' answers.
 const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;

@@ -377,6 +377,11 @@ impl Body for Upload {
                         }
                         if let Some(trailers) = frame.trailers_mut() {
                             this.progress.clean(trailers);
+                            if !trailers.is_empty() {
+                                // They are not kept, and without them it would be another request.
+                                this.progress.kept.take();
+                                this.progress.is_untouched.set(false);
+                            }
                         }
                         return Poll::Ready(Some(Ok(frame)));
                     }

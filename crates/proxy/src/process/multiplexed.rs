@@ -120,7 +120,7 @@ struct Turn {
     watch: Watch,
     waits_for_body: Cell<bool>,
     waits_for_room: Cell<bool>,
-    /// The client has been given the whole answer.
+    /// The client has been given all that there is of the answer.
     whole: Cell<bool>,
     answered: Cell<bool>,
 }
@@ -330,7 +330,8 @@ impl Body for Paced {
         this.turn
             .waits_for_room(matches!(polled, Poll::Ready(Some(Ok(_)))));
         match &polled {
-            Poll::Ready(None) => this.turn.whole.set(true),
+            // An answer that the upstream cut was not called off by the client.
+            Poll::Ready(None | Some(Err(_))) => this.turn.whole.set(true),
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.answer.is_end_stream() => {
                 this.turn.whole.set(true);
             }
@@ -429,7 +430,7 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Streams that had to be reset because of what the client sent on them, before its connection is closed.
-const MOST_LOCAL_RESETS: usize = 100;
+const MOST_LOCAL_RESETS: usize = 1024;
 
 /// How many more requests a client may call off than it takes answers to: each costs an upstream something.
 const MOST_CALLED_OFF: u32 = 200;
