@@ -27,12 +27,12 @@ pub async fn forward(
     upload: Upload,
 ) -> Result<(response::Parts, Passing), Fault> {
     let upstream = pool.upstream();
-    let mut connection = match pool.idle() {
+    let progress = upload.progress();
+    let repeatable = upload.is_end_stream() && head.method.is_idempotent();
+    let mut connection = match pool.idle(!repeatable) {
         Some(connection) => connection,
         None => pool.open().await?,
     };
-    let progress = upload.progress();
-    let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let mut request = Request::from_parts(head, upload);
     loop {
         let spare = (connection.reused && repeatable).then(|| head_of(&request));
@@ -90,4 +90,106 @@ fn head_of(request: &Request<Upload>) -> Request<Upload> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+        thread,
+        time::Duration,
+    };
+
+    use http::{HeaderValue, Method};
+    use token_source::{Connector, Origin};
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::{super::pool::Upstream, *};
+    use crate::{sweep::Sweeper, tally::Tally};
+
+    /// The upstream's end of the next connection, after it has answered one request on it.
+    fn answered_once(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        stream
+    }
+
+    async fn ask(pool: &Rc<Pool>, method: Method) -> Result<u16, Fault> {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = method;
+        head.headers
+            .insert(http::header::HOST, HeaderValue::from_static("upstream"));
+        let (head, mut passing) = forward(pool, head, Upload::empty()).await?;
+        let connection = passing.connection.take().unwrap();
+        pool.put_back(connection, tokio::time::Instant::now());
+        Ok(head.status.as_u16())
+    }
+
+    /// What the upstream does to an idle connection at the last moment: the kernel knows it, and nobody has asked yet.
+    fn once_more(
+        method: Method,
+        last_moment: fn(TcpStream) -> Option<TcpStream>,
+    ) -> Result<u16, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let upstream = Arc::new(Upstream {
+            name: Arc::from("odd"),
+            authority: HeaderValue::from_static("upstream"),
+            connector: Connector::new(Origin::parse(&url, Arc::default()).unwrap()),
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+        });
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let sweeper = Sweeper::new();
+            let sweeping = Rc::clone(&sweeper);
+            tokio::task::spawn_local(async move { sweeping.run(|| ()).await });
+            let pool = Pool::new(upstream, sweeper, &Tally::default());
+            let first = thread::spawn(move || (answered_once(&listener), listener));
+            assert_eq!(ask(&pool, Method::GET).await, Ok(200));
+            let (stream, listener) = first.join().unwrap();
+            // The task of the connection comes round to the end of the answer.
+            tokio::task::yield_now().await;
+            let stream = last_moment(stream);
+            thread::spawn(move || drop(answered_once(&listener)));
+            let answer = ask(&pool, method).await;
+            drop(stream);
+            answer
+        })
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_sent_twice_does_not_meet_a_closed_connection() {
+        let close = |stream| {
+            drop(stream);
+            None
+        };
+        assert_eq!(once_more(Method::POST, close), Ok(200));
+        assert_eq!(once_more(Method::GET, close), Ok(200));
+    }
+
+    #[test]
+    fn what_lay_on_a_connection_is_no_answer() {
+        let poison = |mut stream: TcpStream| {
+            stream
+                .write_all(b"HTTP/1.1 418 Not Yours\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            Some(stream)
+        };
+        assert_eq!(once_more(Method::POST, poison), Ok(200));
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -13,9 +14,11 @@ use std::{
 use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use token_source::connect::{self, ConnectError, Connector, with_causes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     task::AbortHandle,
     time::Instant,
 };
@@ -64,6 +67,9 @@ pub struct Connection {
     pub reused: bool,
     /// The upstream has said something since this was last set to `false`.
     pub heard: Rc<Cell<bool>>,
+    /// The socket is looked at before the next request is written to it; if it has closed, or has something to say
+    /// that nobody asked for, the request comes back unsent.
+    pub look: Rc<Cell<bool>>,
     driver: AbortHandle,
 }
 
@@ -71,6 +77,7 @@ pub struct Connection {
 struct Line {
     stream: connect::Connection,
     heard: Rc<Cell<bool>>,
+    look: Rc<Cell<bool>>,
 }
 
 impl Pool {
@@ -90,8 +97,9 @@ impl Pool {
         &self.upstream
     }
 
-    /// An idle connection that is not known to be closed.
-    pub fn idle(&self) -> Option<Connection> {
+    /// An idle connection that is not known to be closed. Its socket is looked at first if it has been idle for more
+    /// than a moment, or if the request goes out only `once`.
+    pub fn idle(&self, once: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let mut at = idle.len();
         while at > 0 {
@@ -101,7 +109,11 @@ impl Pool {
                 .sender
                 .poll_ready(&mut Context::from_waker(Waker::noop()))
             {
-                Poll::Ready(Ok(())) => return Some(idle.swap_remove(at).0),
+                Poll::Ready(Ok(())) => {
+                    let (connection, since) = idle.swap_remove(at);
+                    connection.look.set(once || since.elapsed() > MOMENT);
+                    return Some(connection);
+                }
                 Poll::Ready(Err(_)) => drop(idle.swap_remove(at)),
                 // Its task has not come round to saying that the last answer is done.
                 Poll::Pending => {}
@@ -134,9 +146,11 @@ impl Pool {
             .max_buf_size(MAX_ANSWER_HEAD)
             .max_header_size(MAX_ANSWER_HEAD);
         let heard = Rc::new(Cell::new(false));
+        let look = Rc::new(Cell::new(false));
         let line = Line {
             stream,
             heard: Rc::clone(&heard),
+            look: Rc::clone(&look),
         };
         let (sender, connection) = builder
             .handshake(TokioIo::new(line))
@@ -153,6 +167,7 @@ impl Pool {
             watch: Rc::new(self.sweeper.watch()),
             reused: false,
             heard,
+            look,
             driver: driver.abort_handle(),
         })
     }
@@ -203,8 +218,20 @@ impl AsyncRead for Line {
         if buf.filled().len() > before {
             this.heard.set(true);
         }
+        // hyper reads before it takes the next request. The runtime knows only what was so when it last asked the
+        // kernel, which under load is several requests ago.
+        if this.look.take() && polled.is_pending() && !is_quiet(this.stream.tcp()) {
+            // The end of the stream, or as good as that.
+            return Poll::Ready(Ok(()));
+        }
         polled
     }
+}
+
+/// Whether the other side has neither closed nor said anything, as the kernel knows it now.
+fn is_quiet(tcp: &TcpStream) -> bool {
+    let looked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+    looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl AsyncWrite for Line {
@@ -239,6 +266,9 @@ impl AsyncWrite for Line {
 
 /// Below the 60 s after which nginx closes an idle connection.
 const KEEP_IDLE: Duration = Duration::from_secs(50);
+
+/// How old the runtime's word on a socket may be for a request that can be sent again.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Idle connections kept to one upstream.
 const MAX_IDLE: usize = 256;
