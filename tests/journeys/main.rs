@@ -20,6 +20,7 @@ mod credential_is_attached;
 mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
 mod doctor_tells_what_is_wrong;
+mod egress_proxies_are_used;
 mod end_is_orderly;
 mod faults_are_told;
 mod ibm_env_is_understood;

@@ -327,6 +327,10 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
     ] {
         command.env_remove(name);
     }
+        "ALL_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
     command
         .env("XDG_CONFIG_HOME", folder)
         .env("HOME", folder)

@@ -137,7 +137,9 @@ impl Pool {
                 match error {
                     ConnectError::Timeout => Fault::UpstreamTimeout,
                     ConnectError::Tls(_) => Fault::UpstreamTls,
-                    ConnectError::Unreachable(_) => Fault::UpstreamUnreachable,
+                    ConnectError::Unreachable(_) | ConnectError::Egress(_) => {
+                        Fault::UpstreamUnreachable
+                    }
                 }
             })?;
         self.opened.set(self.opened.get() + 1);
@@ -191,7 +193,7 @@ impl Pool {
         self.idle.take();
     }
 
-    /// Closes what has been idle for too long: before the upstream does, as far as one can know.
+    /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one can know.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|(connection, since)| {
             !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
