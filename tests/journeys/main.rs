@@ -26,6 +26,7 @@ mod faults_are_told;
 mod ibm_env_is_understood;
 mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
+mod overload_is_bounded;
 mod probes_tell_the_truth;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod attach;
 pub mod forward;
 pub mod kept;
+pub mod limit;
 pub mod pool;
 pub mod query;
 pub mod replay;
@@ -28,6 +29,7 @@ use self::{
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
     kept::Memory,
+    limit::Limit,
     pool::{Pool, Upstream},
     replay::Spare,
     route::{Path, Route},
@@ -235,6 +237,7 @@ async fn steps(
     trip.routed(&route.name, &mine.tally);
     let public = route.pass(&head.method, path)?;
     check_length(&head, route.max_body)?;
+    trip.seat = route.limit.as_ref().map(Limit::take_seat).transpose()?;
 
     // rewrite
     route
