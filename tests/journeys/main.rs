@@ -34,3 +34,4 @@ mod secrets_of_the_cluster_are_followed;
 mod tls_both_ways;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
+mod upstreams_close_as_they_like;

@@ -135,13 +135,9 @@ mod tests {
         Ok(head.status.as_u16())
     }
 
-    /// What the upstream does to an idle connection at the last moment: the kernel knows it, and nobody has asked yet.
-    fn once_more(
-        method: Method,
-        last_moment: fn(TcpStream) -> Option<TcpStream>,
-    ) -> Result<u16, Fault> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+    /// What comes of `steps` with an empty pool for this server.
+    fn with_pool<T>(server: &TcpListener, steps: impl AsyncFnOnce(&Rc<Pool>) -> T) -> T {
+        let url = format!("http://{}", server.local_addr().unwrap());
         let upstream = Arc::new(Upstream {
             name: Arc::from("odd"),
             authority: HeaderValue::from_static("upstream"),
@@ -159,17 +155,45 @@ mod tests {
             let sweeping = Rc::clone(&sweeper);
             tokio::task::spawn_local(async move { sweeping.run(|| ()).await });
             let pool = Pool::new(upstream, sweeper, &Tally::default());
+            steps(&pool).await
+        })
+    }
+
+    /// What the upstream does to an idle connection at the last moment: the kernel knows it, and nobody has asked yet.
+    fn once_more(
+        method: Method,
+        last_moment: fn(TcpStream) -> Option<TcpStream>,
+    ) -> Result<u16, Fault> {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = server.try_clone().unwrap();
+        with_pool(&server, async |pool| {
             let first = thread::spawn(move || (answered_once(&listener), listener));
-            assert_eq!(ask(&pool, Method::GET).await, Ok(200));
+            assert_eq!(ask(pool, Method::GET).await, Ok(200));
             let (stream, listener) = first.join().unwrap();
             // The task of the connection comes round to the end of the answer.
             tokio::task::yield_now().await;
             let stream = last_moment(stream);
             thread::spawn(move || drop(answered_once(&listener)));
-            let answer = ask(&pool, method).await;
+            let answer = ask(pool, method).await;
             drop(stream);
             answer
         })
+    }
+
+    #[test]
+    fn what_a_burst_left_is_closed_sooner() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        with_pool(&server, async |pool| {
+            let now = tokio::time::Instant::now();
+            for _ in 0..20 {
+                pool.put_back(pool.open().await.unwrap(), now);
+            }
+            let left = |after| {
+                pool.reap(now + Duration::from_secs(after));
+                pool.idle_count()
+            };
+            assert_eq!([left(1), left(6), left(49), left(51)], [20, 8, 8, 0]);
+        });
     }
 
     #[test]

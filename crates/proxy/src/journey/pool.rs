@@ -110,11 +110,12 @@ impl Pool {
                 .poll_ready(&mut Context::from_waker(Waker::noop()))
             {
                 Poll::Ready(Ok(())) => {
-                    let (connection, since) = idle.swap_remove(at);
+                    // What is left stays in the order of its use.
+                    let (connection, since) = idle.remove(at);
                     connection.look.set(once || since.elapsed() > MOMENT);
                     return Some(connection);
                 }
-                Poll::Ready(Err(_)) => drop(idle.swap_remove(at)),
+                Poll::Ready(Err(_)) => drop(idle.remove(at)),
                 // Its task has not come round to saying that the last answer is done.
                 Poll::Pending => {}
             }
@@ -188,6 +189,12 @@ impl Pool {
         idle.push((connection, now));
     }
 
+    /// How many are idle.
+    #[cfg(test)]
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     /// Closes everything that is idle.
     pub fn drop_idle(&self) {
         self.idle.take();
@@ -195,8 +202,12 @@ impl Pool {
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one can know.
     pub fn reap(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|(connection, since)| {
-            !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
+        let mut idle = self.idle.borrow_mut();
+        let mut excess = idle.len().saturating_sub(SPARE);
+        idle.retain(|(connection, since)| {
+            let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
+            excess = excess.saturating_sub(1);
+            !connection.sender.is_closed() && now.duration_since(*since) < keep
         });
     }
 }
@@ -268,6 +279,12 @@ impl AsyncWrite for Line {
 
 /// Below the 60 s after which nginx closes an idle connection.
 const KEEP_IDLE: Duration = Duration::from_secs(50);
+
+/// Idle connections beyond it were needed by a burst, and hold memory on both sides.
+const SPARE: usize = 8;
+
+/// How long such a connection stays.
+const KEEP_EXCESS: Duration = Duration::from_secs(5);
 
 /// How old the runtime's word on a socket may be for a request that can be sent again.
 const MOMENT: Duration = Duration::from_secs(1);
