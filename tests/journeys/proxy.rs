@@ -250,6 +250,11 @@ impl Proxy {
             .sum()
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -324,6 +329,10 @@ pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
         "http_proxy",
         "HTTPS_PROXY",
         "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
         "IBM_CREDENTIALS_FILE",
         "VCAP_SERVICES",
     ] {

@@ -52,6 +52,8 @@ pub enum Fault {
         /// How long until the next attempt.
         retry_after: Duration,
     },
+    /// As many requests as the route's `max_in_flight` are under way.
+    Overloaded,
     /// DNS, routing or a refused connection.
     UpstreamUnreachable,
     /// The TLS handshake failed or the certificate is not trusted.
@@ -78,6 +80,7 @@ impl Fault {
             Self::HeadTooLarge => "head_too_large",
             Self::LoopDetected => "loop_detected",
             Self::CredentialUnavailable { .. } => "credential_unavailable",
+            Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
@@ -98,7 +101,9 @@ impl Fault {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
-            Self::CredentialUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CredentialUnavailable { .. } | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamUnreachable | Self::UpstreamTls | Self::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
@@ -128,6 +133,7 @@ impl Fault {
             Self::CredentialUnavailable { .. } => {
                 "the proxy has no valid credential for this route at the moment"
             }
+            Self::Overloaded => "the route has as many requests under way as it may have",
             Self::UpstreamUnreachable => "the upstream cannot be reached",
             Self::UpstreamTls => "the TLS connection to the upstream failed",
             Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
@@ -159,6 +165,7 @@ impl Fault {
             Self::CredentialUnavailable { .. } => {
                 "the log and /readyz of the proxy name the credential and the reason"
             }
+            Self::Overloaded => "come again, or see the route's max_in_flight",
             Self::UpstreamUnreachable => {
                 "see the upstream's url; the log of the proxy has the reason"
             }
@@ -180,6 +187,7 @@ impl Fault {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
                     .map(|seconds| seconds.max(1))
             }
+            Self::Overloaded => Some(1),
             _ => None,
         }
     }

@@ -314,6 +314,7 @@ pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
         default_query: Vec::new(),
         drop_query: Vec::new(),
         max_body: None,
+        max_in_flight: None,
         replay_limit: defaults::REPLAY_LIMIT,
         forwarded: Forwarded::Remove,
     }

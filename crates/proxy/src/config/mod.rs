@@ -192,6 +192,8 @@ pub struct Route {
     pub drop_query: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body: Option<u64>,
+    /// Requests under way at a time, over all workers.
+    pub max_in_flight: Option<u32>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
     /// What becomes of `Forwarded` and `X-Forwarded-*`.

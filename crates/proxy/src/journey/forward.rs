@@ -38,13 +38,17 @@ pub async fn forward(
         return multiplex::forward(pool, streams, head, upload).await;
     }
     let upstream = pool.upstream();
-    let idle = if upgrades { None } else { pool.idle() };
+    let progress = upload.progress();
+    let repeatable = upload.is_end_stream() && head.method.is_idempotent();
+    let idle = if upgrades {
+        None
+    } else {
+        pool.idle(!repeatable)
+    };
     let mut connection = match idle {
         Some(connection) => connection,
         None => pool.open(upgrades).await?,
     };
-    let progress = upload.progress();
-    let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let mut request = Request::from_parts(head, upload);
     if let Some(tell) = request.body_mut().awaits_leave() {
         on_informational(&mut request, move |answer| tell(answer.status()));
@@ -100,4 +104,131 @@ fn head_of(request: &Request<Upload>) -> Request<Upload> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+        thread,
+        time::Duration,
+    };
+
+    use http::{HeaderValue, Method};
+    use token_source::{Connector, Origin};
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::{super::pool::Upstream, *};
+    use crate::{sweep::Sweeper, tally::Tally};
+
+    /// The upstream's end of the next connection, after it has answered one request on it.
+    fn answered_once(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        stream
+    }
+
+    async fn ask(pool: &Rc<Pool>, method: Method) -> Result<u16, Fault> {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = method;
+        head.headers
+            .insert(http::header::HOST, HeaderValue::from_static("upstream"));
+        let (head, passing) = forward(pool, head, Upload::empty(), false).await?;
+        let (connection, _) = passing.into_connection().unwrap();
+        pool.put_back(connection, tokio::time::Instant::now());
+        Ok(head.status.as_u16())
+    }
+
+    /// What comes of `steps` with an empty pool for this server.
+    fn with_pool<T>(server: &TcpListener, steps: impl AsyncFnOnce(&Rc<Pool>) -> T) -> T {
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let upstream = Arc::new(Upstream {
+            name: Arc::from("odd"),
+            authority: HeaderValue::from_static("upstream"),
+            protocol: crate::config::Protocol::Http1,
+            connector: Connector::new(Origin::parse(&url, Arc::default()).unwrap()),
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+        });
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let sweeper = Sweeper::new();
+            let sweeping = Rc::clone(&sweeper);
+            tokio::task::spawn_local(async move { sweeping.run(|| ()).await });
+            let pool = Pool::new(upstream, sweeper, &Tally::default());
+            steps(&pool).await
+        })
+    }
+
+    /// What the upstream does to an idle connection at the last moment: the kernel knows it, and nobody has asked yet.
+    fn once_more(
+        method: Method,
+        last_moment: fn(TcpStream) -> Option<TcpStream>,
+    ) -> Result<u16, Fault> {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = server.try_clone().unwrap();
+        with_pool(&server, async |pool| {
+            let first = thread::spawn(move || (answered_once(&listener), listener));
+            assert_eq!(ask(pool, Method::GET).await, Ok(200));
+            let (stream, listener) = first.join().unwrap();
+            // The task of the connection comes round to the end of the answer.
+            tokio::task::yield_now().await;
+            let stream = last_moment(stream);
+            thread::spawn(move || drop(answered_once(&listener)));
+            let answer = ask(pool, method).await;
+            drop(stream);
+            answer
+        })
+    }
+
+    #[test]
+    fn what_a_burst_left_is_closed_sooner() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        with_pool(&server, async |pool| {
+            let now = tokio::time::Instant::now();
+            for _ in 0..20 {
+                pool.put_back(pool.open(false).await.unwrap(), now);
+            }
+            let left = |after| {
+                pool.reap(now + Duration::from_secs(after));
+                pool.idle_count()
+            };
+            assert_eq!([left(1), left(6), left(49), left(51)], [20, 8, 8, 0]);
+        });
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_sent_twice_does_not_meet_a_closed_connection() {
+        let close = |stream| {
+            drop(stream);
+            None
+        };
+        assert_eq!(once_more(Method::POST, close), Ok(200));
+        assert_eq!(once_more(Method::GET, close), Ok(200));
+    }
+
+    #[test]
+    fn what_lay_on_a_connection_is_no_answer() {
+        let poison = |mut stream: TcpStream| {
+            stream
+                .write_all(b"HTTP/1.1 418 Not Yours\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            Some(stream)
+        };
+        assert_eq!(once_more(Method::POST, poison), Ok(200));
+    }
 }

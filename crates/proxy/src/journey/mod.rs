@@ -6,6 +6,7 @@ pub mod attach;
 pub mod downgrade;
 pub mod forward;
 pub mod kept;
+pub mod limit;
 pub mod multiplex;
 pub mod pool;
 pub mod query;
@@ -34,6 +35,7 @@ use self::{
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
     kept::Memory,
+    limit::Limit,
     pool::{Pool, Upstream},
     replay::Spare,
     route::{Path, Route},
@@ -262,6 +264,7 @@ async fn steps(
     trip.routed(&route.name, &mine.tally);
     let public = route.pass(&head.method, path)?;
     check_length(&head, route.max_body)?;
+    trip.seat = route.limit.as_ref().map(Limit::take_seat).transpose()?;
 
     // rewrite
     route

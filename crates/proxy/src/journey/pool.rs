@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -13,9 +14,11 @@ use std::{
 use http::HeaderValue;
 use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use token_source::connect::{self, ConnectError, Connector, with_causes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     sync::oneshot,
     task::AbortHandle,
     time::Instant,
@@ -81,6 +84,9 @@ pub struct Heard {
     bytes: Cell<usize>,
     /// The head of an answer is awaited, which has a bound.
     awaits_head: Cell<bool>,
+    /// The socket is looked at before the next request is written to it; if it has closed, or has something to say
+    /// that nobody asked for, the request comes back unsent.
+    look: Cell<bool>,
 }
 
 /// The bytes of an upstream, with an eye on how many have come.
@@ -109,8 +115,9 @@ impl Pool {
         &self.upstream
     }
 
-    /// An idle connection that is not known to be closed.
-    pub fn idle(&self) -> Option<Connection> {
+    /// An idle connection that is not known to be closed. Its socket is looked at first if it has been idle for more
+    /// than a moment, or if the request goes out only `once`.
+    pub fn idle(&self, once: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let mut at = idle.len();
         while at > 0 {
@@ -120,8 +127,13 @@ impl Pool {
                 .sender
                 .poll_ready(&mut Context::from_waker(Waker::noop()))
             {
-                Poll::Ready(Ok(())) => return Some(idle.swap_remove(at).0),
-                Poll::Ready(Err(_)) => drop(idle.swap_remove(at)),
+                Poll::Ready(Ok(())) => {
+                    // What is left stays in the order of its use.
+                    let (connection, since) = idle.remove(at);
+                    connection.heard.look.set(once || since.elapsed() > MOMENT);
+                    return Some(connection);
+                }
+                Poll::Ready(Err(_)) => drop(idle.remove(at)),
                 // Its task has not come round to saying that the last answer is done.
                 Poll::Pending => {}
             }
@@ -182,7 +194,9 @@ impl Pool {
                 match error {
                     ConnectError::Timeout => Fault::UpstreamTimeout,
                     ConnectError::Tls(_) => Fault::UpstreamTls,
-                    ConnectError::Unreachable(_) => Fault::UpstreamUnreachable,
+                    ConnectError::Unreachable(_) | ConnectError::Egress(_) => {
+                        Fault::UpstreamUnreachable
+                    }
                 }
             })?;
         self.opened.set(self.opened.get() + 1);
@@ -213,6 +227,12 @@ impl Pool {
         idle.push((connection, now));
     }
 
+    /// How many are idle.
+    #[cfg(test)]
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     /// Closes everything that is idle.
     pub fn drop_idle(&self) {
         self.idle.take();
@@ -221,10 +241,14 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long: before the upstream does, as far as one can know.
+    /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one can know.
     pub fn reap(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|(connection, since)| {
-            !connection.sender.is_closed() && now.duration_since(*since) < KEEP_IDLE
+        let mut idle = self.idle.borrow_mut();
+        let mut excess = idle.len().saturating_sub(SPARE);
+        idle.retain(|(connection, since)| {
+            let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
+            excess = excess.saturating_sub(1);
+            !connection.sender.is_closed() && now.duration_since(*since) < keep
         });
         if let Some(streams) = &self.streams {
             streams.reap(now, KEEP_IDLE);
@@ -292,8 +316,20 @@ impl AsyncRead for Line {
         if bytes > MOST_BEFORE_ANSWER && this.heard.awaits_head.get() {
             return Poll::Ready(Err(io::Error::other("an answer that never begins")));
         }
+        // hyper reads before it takes the next request. The runtime knows only what was so when it last asked the
+        // kernel, which under load is several requests ago.
+        if this.heard.look.take() && polled.is_pending() && !is_quiet(this.stream.tcp()) {
+            // The end of the stream, or as good as that.
+            return Poll::Ready(Ok(()));
+        }
         polled
     }
+}
+
+/// Whether the other side has neither closed nor said anything, as the kernel knows it now.
+fn is_quiet(tcp: &TcpStream) -> bool {
+    let looked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+    looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl AsyncWrite for Line {
@@ -328,6 +364,15 @@ impl AsyncWrite for Line {
 
 /// Below the 60 s after which nginx closes an idle connection.
 const KEEP_IDLE: Duration = Duration::from_secs(50);
+
+/// Idle connections beyond it were needed by a burst, and hold memory on both sides.
+const SPARE: usize = 8;
+
+/// How long such a connection stays.
+const KEEP_EXCESS: Duration = Duration::from_secs(5);
+
+/// How old the runtime's word on a socket may be for a request that can be sent again.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Idle connections kept to one upstream.
 const MAX_IDLE: usize = 256;

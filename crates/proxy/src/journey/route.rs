@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode;
 
-use super::{attach::Attachment, rewrite::Rewrite, token_endpoints};
+use super::{attach::Attachment, limit::Limit, rewrite::Rewrite, token_endpoints};
 use crate::{
     config::{Pattern, TokenEndpoints},
     fault::Fault,
@@ -43,6 +43,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Largest request body, in bytes.
     pub max_body: Option<u64>,
+    /// How many requests may be under way.
+    pub limit: Option<Arc<Limit>>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
 }
@@ -248,6 +250,7 @@ mod tests {
             attach: Vec::new(),
             rewrite: Rewrite::default(),
             max_body: None,
+            limit: None,
             replay_limit: 0,
         }
     }

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{Client, replay::Outcome};
+use super::{Client, limit::Seat, replay::Outcome};
 use crate::{access_log, fault::Fault, tally::RouteTally};
 
 /// What is known of a journey so far.
@@ -39,6 +39,8 @@ pub struct Trip {
     pub replay: Option<Outcome>,
     /// Bytes of the answer's body so far.
     pub bytes: u64,
+    /// Its place among the requests of a route that has a limit.
+    pub seat: Option<Seat>,
     complete: bool,
 }
 
@@ -68,6 +70,7 @@ impl Trip {
             code: None,
             replay: None,
             bytes: 0,
+            seat: None,
             complete: false,
         }
     }

@@ -13,6 +13,7 @@ use crate::{
         ListenerPlan, Plan,
         admit::{Admission, Users},
         attach::Attachment,
+        limit::Limit,
         pool::Upstream,
         rewrite::{Rewrite, Via},
         route::Route,
@@ -142,6 +143,7 @@ fn build_route(
             via: via.clone(),
         },
         max_body: route.max_body,
+        limit: route.max_in_flight.map(Limit::new),
         replay_limit: route.replay_limit,
     }
 }

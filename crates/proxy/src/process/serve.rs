@@ -76,6 +76,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         }
         tracing::info!(listener = %listener.name, at = places.join(" "), tls = listener.tls.is_some(), "listening");
     }
+    tell_ways(config);
     let admin_sockets = control::listen(config)?;
 
     let (lost, worker_lost) = mpsc::unbounded_channel();
@@ -107,6 +108,21 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// One line for each server that is reached through an egress proxy.
+fn tell_ways(config: &Config) {
+    let upstreams = (config.upstreams.iter()).map(|one| ("upstream", &one.name, &one.origin));
+    let credentials = (config.credentials.iter()).flat_map(|one| {
+        let servers = one.kind.servers().into_iter();
+        servers.map(|origin| ("credential", &one.name, origin))
+    });
+    for (table, name, origin) in upstreams.chain(credentials) {
+        if let Some(proxy) = origin.way() {
+            let (server, through) = (origin.url(), proxy.url());
+            tracing::info!(of = %format_args!("{table}.{name}"), server, through, "reached through an egress proxy");
+        }
+    }
 }
 
 /// Listens at a listener's address, with a door for every worker; returns where.

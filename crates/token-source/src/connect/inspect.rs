@@ -9,12 +9,15 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{ConnectError, Origin, TlsError};
+use super::{ConnectError, EgressError, EgressProxy, Origin, TlsError, dial::interleaved};
 use crate::tls::Presented;
 
 /// What was found; as far as it came.
 #[derive(Debug)]
 pub struct Inspection {
+    /// The proxy that the way leads through: then addresses and connections are the proxy's, and it has the last word
+    /// on whether there is a tunnel.
+    pub through: Option<(EgressProxy, Result<(), EgressError>)>,
     /// The addresses of its name.
     pub addresses: io::Result<Vec<SocketAddr>>,
     /// Each address that was tried: how long it took, or why it failed. The last one is the connection, if there is
@@ -36,11 +39,17 @@ pub struct TlsInspection {
 
 /// Connects as an exchange would, and hangs up; each step takes no longer than `within`.
 pub async fn inspect(origin: &Origin, within: Duration) -> Inspection {
-    let found = time::timeout(within, lookup_host((origin.host.as_str(), origin.port))).await;
+    let way = origin.way();
+    let (host, port) = match &way {
+        Some(proxy) => (proxy.host.as_str(), proxy.port),
+        None => (origin.host.as_str(), origin.port),
+    };
+    let found = time::timeout(within, lookup_host((host, port))).await;
     let addresses = found
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map(Iterator::collect::<Vec<_>>);
+        .map(|found| Vec::from(interleaved(found.collect())));
     let mut inspection = Inspection {
+        through: way.map(|proxy| (proxy, Ok(()))),
         addresses,
         tried: Vec::new(),
         tls: None,
@@ -52,6 +61,20 @@ pub async fn inspect(origin: &Origin, within: Duration) -> Inspection {
         match time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 inspection.tried.push((*address, Ok(began.elapsed())));
+                let tcp = match &mut inspection.through {
+                    None => tcp,
+                    Some((proxy, outcome)) => {
+                        let tunnel = time::timeout(within, proxy.tunnel(tcp, origin)).await;
+                        let late = EgressError::Unreachable(io::ErrorKind::TimedOut.into());
+                        match tunnel.unwrap_or(Err(late)) {
+                            Ok(tcp) => tcp,
+                            Err(error) => {
+                                *outcome = Err(error);
+                                break;
+                            }
+                        }
+                    }
+                };
                 if origin.tls {
                     inspection.tls = Some(shake_hands(origin, tcp, within).await);
                 }

@@ -1,21 +1,20 @@
 //! Where a server is, and a connection to it: TCP, and TLS where the scheme asks for it.
 
 mod connection;
+mod dial;
+mod egress;
 mod inspect;
 mod origin;
 mod settings;
 
-use std::{error::Error, fmt::Write as _, io, net::SocketAddr, time::Duration};
+use std::{error::Error, fmt::Write as _, io, time::Duration};
 
 use rustls::pki_types::ServerName;
-use tokio::{
-    io::BufReader,
-    net::{TcpStream, lookup_host},
-    time::{self, Instant},
-};
+use tokio::{io::BufReader, net::TcpStream, time};
 use tokio_rustls::TlsConnector;
 
 pub use connection::Connection;
+pub use egress::{Egress, EgressError, EgressProxy};
 pub use inspect::{Inspection, TlsInspection, inspect};
 pub use origin::{Origin, OriginError};
 
@@ -28,6 +27,8 @@ use settings::TlsSettings;
 #[derive(Debug)]
 pub struct Connector {
     origin: Origin,
+    /// The proxy before it, if there is one.
+    way: Option<EgressProxy>,
     tls: TlsSettings,
 }
 
@@ -37,6 +38,9 @@ pub enum ConnectError {
     /// The name does not resolve, or no address of it accepts.
     #[error("the server cannot be reached")]
     Unreachable(#[source] io::Error),
+    /// No way through the proxy before it.
+    #[error("no way through the egress proxy")]
+    Egress(#[source] EgressError),
     /// Not within the time limit.
     #[error("the server did not accept the connection in time")]
     Timeout,
@@ -69,6 +73,7 @@ impl Connector {
     pub fn offering(origin: Origin, alpn: &'static [&'static [u8]]) -> Self {
         Self {
             tls: TlsSettings::new(&origin, alpn),
+            way: origin.way(),
             origin,
         }
     }
@@ -78,21 +83,20 @@ impl Connector {
         &self.origin
     }
 
-    /// Opens a connection: name look-up, TCP and TLS all together take no longer than `within`. What was agreed
-    /// on is [`Connection::alpn`].
+    /// Opens a connection: name look-up, TCP, a tunnel where there is a proxy, and TLS all together take no longer than
+    /// `within`. What was agreed on is [`Connection::alpn`].
     ///
     /// # Errors
     /// [`ConnectError`]; nothing was sent that is secret.
     pub async fn connect(&self, within: Duration) -> Result<Connection, ConnectError> {
-        let deadline = Instant::now() + within;
-        time::timeout_at(deadline, self.dial(deadline))
+        time::timeout(within, self.open())
             .await
             .unwrap_or(Err(ConnectError::Timeout))
     }
 
-    async fn dial(&self, deadline: Instant) -> Result<Connection, ConnectError> {
+    async fn open(&self) -> Result<Connection, ConnectError> {
         if !self.origin.tls {
-            return Ok(Connection::Plain(self.tcp(deadline).await?));
+            return Ok(Connection::Plain(self.tcp().await?));
         }
         let settings = self
             .tls
@@ -107,7 +111,7 @@ impl Connector {
             .unwrap_or(&self.origin.host)
             .clone();
         let name = ServerName::try_from(name).map_err(|_| ConnectError::Tls(TlsError::Name))?;
-        let tcp = BufReader::with_capacity(READ_BUFFER, self.tcp(deadline).await?);
+        let tcp = BufReader::with_capacity(READ_BUFFER, self.tcp().await?);
         let connector = TlsConnector::from(settings.config.clone());
         match connector.connect(name, tcp).await {
             Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
@@ -120,25 +124,16 @@ impl Connector {
         }
     }
 
-    /// Tries every address in turn; none may use up the time of those behind it.
-    async fn tcp(&self, deadline: Instant) -> Result<TcpStream, ConnectError> {
-        let found = lookup_host((self.origin.host.as_str(), self.origin.port)).await;
-        let addresses: Vec<SocketAddr> = found.map_err(ConnectError::Unreachable)?.collect();
-        let mut failure = ConnectError::Unreachable(io::ErrorKind::NotFound.into());
-        for (index, address) in addresses.iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let behind = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-            let share = (left / behind).max(LEAST_SHARE.min(left));
-            failure = match time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(tcp)) => {
-                    tcp.set_nodelay(true).map_err(ConnectError::Unreachable)?;
-                    return Ok(tcp);
-                }
-                Ok(Err(error)) => ConnectError::Unreachable(error),
-                Err(_) => ConnectError::Timeout,
-            };
-        }
-        Err(failure)
+    /// A TCP connection, or a tunnel that is as good as one.
+    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
+        let Some(proxy) = &self.way else {
+            let tcp = dial::dial(&self.origin.host, self.origin.port).await;
+            return tcp.map_err(ConnectError::Unreachable);
+        };
+        let tcp = dial::dial(&proxy.host, proxy.port).await;
+        let tcp = tcp.map_err(|error| ConnectError::Egress(EgressError::Unreachable(error)))?;
+        let tunnel = proxy.tunnel(tcp, &self.origin).await;
+        tunnel.map_err(ConnectError::Egress)
     }
 }
 
@@ -170,4 +165,3 @@ fn is_distrust(error: &io::Error) -> bool {
 
 /// rustls reads 4 KiB at a time; large answers are 8 % cheaper with this below it.
 const READ_BUFFER: usize = 64 << 10;
-const LEAST_SHARE: Duration = Duration::from_secs(2);

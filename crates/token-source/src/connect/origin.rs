@@ -4,9 +4,11 @@ use std::{net::Ipv6Addr, sync::Arc};
 
 use rustls::pki_types::ServerName;
 
+use super::Egress;
 use crate::tls::Trust;
 
-/// Scheme, host and port of a server, the path that goes before every request's path, and how it is trusted.
+/// Scheme, host and port of a server, the path that goes before every request's path, how it is trusted, and the way
+/// to it.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// Whether TLS is spoken.
@@ -19,6 +21,8 @@ pub struct Origin {
     pub base_path: String,
     /// How the server's certificate is trusted; unused without TLS.
     pub trust: Arc<Trust>,
+    /// How it is reached.
+    pub egress: Egress,
 }
 
 /// What is wrong with a base URL.
@@ -71,6 +75,7 @@ impl Origin {
             port,
             base_path: parse_path(path).ok_or(OriginError::Path)?,
             trust,
+            egress: Egress::default(),
         })
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::{connect::ConnectError, secret::SecretError};
+use crate::{
+    connect::{ConnectError, EgressError},
+    secret::SecretError,
+};
 
 /// Why there is no value; names places, steps and statuses, never a content.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,12 @@ impl ExchangeError {
             Self::Unsendable { .. } => "a value cannot be sent",
             Self::Refused { .. } => "the login was refused",
             Self::Connect(ConnectError::Unreachable(_)) => "the token endpoint cannot be reached",
+            Self::Connect(ConnectError::Egress(EgressError::Login)) => {
+                "the egress proxy wants another login (407)"
+            }
+            Self::Connect(ConnectError::Egress(_)) => {
+                "no way through the egress proxy to the token endpoint"
+            }
             Self::Connect(ConnectError::Tls(_)) => {
                 "no trusted TLS connection to the token endpoint"
             }

@@ -8,7 +8,7 @@ use std::{
 
 use token_source::{
     Origin,
-    connect::{ConnectError, Inspection, TlsInspection, inspect},
+    connect::{ConnectError, EgressError, Inspection, TlsInspection, inspect, with_causes},
     tls::Certificate,
 };
 
@@ -26,7 +26,9 @@ pub(super) struct Server<'a> {
 
 /// Whether one connection is as good as the other: the same server, trusted in the same way.
 pub(super) fn is_same(one: &Origin, other: &Origin) -> bool {
+    let way = |origin: &Origin| origin.way().map(|proxy| proxy.url());
     (one.tls, &one.host, one.port, &one.trust) == (other.tls, &other.host, other.port, &other.trust)
+        && way(one) == way(other)
 }
 
 /// The server alone, whatever part of it is meant.
@@ -53,6 +55,12 @@ fn tell<W: Write>(
     found: &Inspection,
     now: SystemTime,
 ) -> bool {
+    if let Some((proxy, _)) = &found.through {
+        sheet.ok(
+            "proxy",
+            format_args!("the way leads through {}", proxy.url()),
+        );
+    }
     match &found.addresses {
         Ok(addresses) if !addresses.is_empty() => {
             let mut shown: Vec<_> = addresses.iter().map(|one| one.ip().to_string()).collect();
@@ -91,6 +99,16 @@ fn tell<W: Write>(
         sheet.fail("connection", "no address accepts a connection");
         sheet
             .advise("check the port in the url, routes and firewalls, and whether the server runs");
+        return false;
+    }
+    if let Some((_, Err(error))) = &found.through {
+        sheet.fail("proxy", with_causes(error));
+        sheet.advise(match error {
+            EgressError::Login => {
+                "proxy = { url = \"…\", username = \"…\", password = { file = \"…\" } } says who we are to it"
+            }
+            _ => "ask who runs it whether it lets this server be reached; proxy = \"none\" goes without",
+        });
         return false;
     }
     match &found.tls {
@@ -250,6 +268,7 @@ mod tests {
             vec![(address, Err(ConnectError::Timeout))]
         };
         let found = Inspection {
+            through: None,
             addresses: Ok(vec![address]),
             tried,
             tls,

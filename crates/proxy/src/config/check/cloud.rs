@@ -17,7 +17,7 @@ use token_source::{
 use super::{
     credential::{optional_text, required_secret},
     location, trust,
-    upstream::{Keys, origin, warn_of_needless_plain_http},
+    upstream::{Keys, egress, origin, warn_of_needless_plain_http},
 };
 use crate::config::wire::Table;
 
@@ -58,7 +58,10 @@ fn login_server(table: &mut Table<'_>, kind: &str, place: &str) -> Option<Origin
         server
     } else {
         let trust = trust::trust_or_default(table, keys.tls, place)?;
-        usual_server(table, kind, trust)?
+        let egress = egress(table);
+        let mut server = usual_server(table, kind, trust)?;
+        server.egress = egress?;
+        server
     };
     warn_of_needless_waiver(table, &server, &keys);
     Some(server)

@@ -129,7 +129,6 @@ fn build(
         "steps" => steps::steps(&mut table, &place),
         _ => cloud::cloud(&mut table, kind, &place),
     };
-    table.later(&["proxy"]);
     table.done();
     let home = home?;
     Some(Credential {

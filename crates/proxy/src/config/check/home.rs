@@ -81,7 +81,7 @@ pub(super) fn login_server(
             "upstream = \"NAME\" of an [upstream.NAME] table, or url = \"https://…\"",
         );
     }
-    for key in ["tls", "plain_http"] {
+    for key in ["tls", "plain_http", "proxy"] {
         if let Some(span) = table
             .key(key)
             .filter(|_| !table.has("identity_url") || key == "tls")

@@ -73,12 +73,13 @@ fn route(
     let set_headers = set_headers(&mut table, written.as_deref().unwrap_or_default());
     let default_query = default_query(&mut table, written.as_deref().unwrap_or_default());
     let max_body = table.size("max_body").map(Spanned::into_inner);
+    let max_in_flight = table.number("max_in_flight", 1);
     let replay_limit = replay_limit(&mut table);
     let words = [("remove", Forwarded::Remove), ("append", Forwarded::Append)];
     let forwarded = table
         .choice("forwarded", &words)
         .unwrap_or(Forwarded::Remove);
-    table.later(&["scrub_body", "max_in_flight", "rate_limit"]);
+    table.later(&["scrub_body", "rate_limit"]);
     let has_preset = table.key("preset").is_some();
     table.done();
 
@@ -112,6 +113,7 @@ fn route(
             default_query,
             drop_query: preset.map(Preset::drop_query).unwrap_or_default(),
             max_body,
+            max_in_flight,
             replay_limit,
             forwarded,
         },

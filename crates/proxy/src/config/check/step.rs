@@ -13,7 +13,9 @@ use super::{
     header,
     template::{Templates, names_a_secret},
     trust,
-    upstream::{Keys, origin_wrong, refuse_careless_plain_http, warn_of_needless_plain_http},
+    upstream::{
+        Keys, egress, origin_wrong, refuse_careless_plain_http, warn_of_needless_plain_http,
+    },
 };
 use crate::config::wire::Table;
 
@@ -69,6 +71,7 @@ fn target(
     let reading = table.reading;
     let keys = Keys::OF_URL;
     let trust = trust::trust_or_default(table, keys.tls, place);
+    let egress = egress(table);
     table.key("plain_http");
     if table.key(keys.url).is_none() {
         table.missing("a step needs a url", "url = \"https://host/path\"");
@@ -107,6 +110,7 @@ fn target(
     };
     // The path is a template's.
     origin.base_path.clear();
+    origin.egress = egress?;
     if target.is_empty() {
         reading.show(url.span());
     }

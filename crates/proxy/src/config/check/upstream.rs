@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use token_source::{Origin, Trust, connect::OriginError};
+use token_source::{
+    Origin, Trust,
+    connect::{Egress, EgressProxy, OriginError},
+};
+use toml::Spanned;
 
-use super::{Declared, trust};
+use super::{Declared, location, trust};
 use crate::config::{
     Protocol, Upstream, defaults,
     reading::{Span, Wrong},
@@ -41,7 +45,6 @@ fn upstream(name: Arc<str>, mut table: Table<'_>) -> Option<Upstream> {
     let idle_timeout = timeout("idle_timeout", defaults::IDLE_TIMEOUT);
     let words = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
     let protocol = table.choice("protocol", &words).unwrap_or(Protocol::Http1);
-    table.later(&["proxy"]);
     table.done();
     Some(Upstream {
         name,
@@ -73,9 +76,11 @@ impl Keys {
 /// The server that a table names, with `plain_http` for both of its URLs; `place` names its waivers.
 pub(super) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<Origin> {
     let trust = trust::trust_or_default(table, keys.tls, place);
+    let egress = egress(table);
     table.key("plain_http");
     let url = table.text(keys.url)?;
-    let origin = match Origin::parse(url.get_ref(), Arc::new(trust.clone().unwrap_or_default())) {
+    let mut origin = match Origin::parse(url.get_ref(), Arc::new(trust.clone().unwrap_or_default()))
+    {
         Ok(origin) => origin,
         Err(error) => {
             table.reading.wrong(url.span(), origin_wrong(error));
@@ -87,8 +92,70 @@ pub(super) fn origin(table: &mut Table<'_>, keys: &Keys, place: &str) -> Option<
         table.reading.show(url.span());
     }
     refuse_careless_plain_http(table, &origin, url.span(), keys, place);
+    origin.egress = egress?;
     trust.map(|_: Trust| origin)
 }
+
+/// `proxy`: the way to the servers of a table; `None` where a mistake was noted.
+pub(super) fn egress(table: &mut Table<'_>) -> Option<Egress> {
+    let Some(value) = table.value("proxy") else {
+        return Some(Egress::OfEnvironment);
+    };
+    if !value.get_ref().is_table() {
+        let text = table.text("proxy")?;
+        if text.get_ref() == "none" {
+            table.reading.show(text.span());
+            return Some(Egress::Direct);
+        }
+        return proxy(table, &text).map(Egress::Through);
+    }
+    let mut inner = table.table("proxy")?;
+    if inner.key("url").is_none() {
+        inner.missing("which proxy?", PROXY_HINT);
+    }
+    let url = inner.text("url");
+    let found = url.and_then(|url| proxy(&inner, &url));
+    let has_username = inner.key("username").is_some();
+    let login = match (has_username, inner.key("password")) {
+        (false, None) => Some(None),
+        (true, Some(_)) => {
+            let username = location::text(&mut inner, "username");
+            let password = location::secret(&mut inner, "password");
+            username.zip(password).map(Some)
+        }
+        (_, one) => {
+            let span = one.or_else(|| inner.key("username")).unwrap_or_default();
+            let hint = "username = \"…\" and password = { file = \"…\" }, or neither";
+            let what = "a login to a proxy needs both username and password";
+            inner.reading.mistake(span, what, hint);
+            None
+        }
+    };
+    inner.done();
+    let found = found?;
+    Some(Egress::Through(match login? {
+        Some((username, password)) => found.with_login(username, password),
+        None => found,
+    }))
+}
+
+fn proxy(table: &Table<'_>, url: &Spanned<String>) -> Option<EgressProxy> {
+    let found = EgressProxy::parse(url.get_ref());
+    match &found {
+        Some(_) => table.reading.show(url.span()),
+        None if url.get_ref().contains('@') => table.reading.mistake(
+            url.span(),
+            "a URL must not carry a user or password",
+            "proxy = { url = \"…\", username = \"…\", password = { file = \"…\" } }",
+        ),
+        None => table
+            .reading
+            .mistake(url.span(), "not the URL of a proxy", PROXY_HINT),
+    }
+    found
+}
+
+const PROXY_HINT: &str = "\"http://host:port\", \"socks5://host:port\", or \"none\"";
 
 /// What is wrong with a base URL, with what to do.
 pub(crate) fn origin_wrong(error: OriginError) -> Wrong {
