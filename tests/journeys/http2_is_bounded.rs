@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     client::{self, PATIENCE, eventually},
     frames::{
@@ -320,5 +322,24 @@ fn a_preface_in_pieces_and_one_that_stops() {
     stops.send(&[0, 0]);
     assert!(ends(&mut stops), "half a frame");
     serves(&proxy);
+    world.end(proxy);
+}
+
+#[test]
+fn a_client_that_pings_and_never_acknowledges_the_end_is_closed_all_the_same() {
+    let world = World::new();
+    let address = scripted(|stream, _| stream.write_all(OK).unwrap());
+    let proxy = in_front_of(&world, address, "", "keep_alive = '1s'");
+    let mut wire = Wire::open(proxy.address(), &[]);
+    let began = Instant::now();
+    let mut told = false;
+    // Writing fails some time after the other side has closed.
+    while wire.frame(PING, 0, 0, b"12345678") {
+        while let Some(frame) = wire.next(Duration::from_millis(100)) {
+            told |= frame.kind == GOAWAY;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "still open");
+    }
+    assert!(told);
     world.end(proxy);
 }

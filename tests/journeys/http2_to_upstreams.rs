@@ -15,7 +15,7 @@ use h2::Reason;
 use http::{HeaderMap, Request, StatusCode};
 
 use crate::{
-    client::{self, PATIENCE},
+    client::{self, PATIENCE, eventually},
     proxy::World,
     scripted::in_front_of,
     streams::{Http2, drain, ok, pause, respond, upstream, uri, within},
@@ -430,7 +430,9 @@ fn an_upstream_that_speaks_no_http2_is_told_of() {
     ));
     let answer = proxy.get("/simulator/status/200", &[]);
     assert_eq!((answer.status, &*answer.code()), (502, "upstream_protocol"));
-    assert!(proxy.printed().contains("speaks no HTTP/2"));
+    eventually("the line in the log", || {
+        proxy.printed().contains("speaks no HTTP/2").then_some(())
+    });
     assert!(world.got().is_empty());
     world.end(proxy);
 }

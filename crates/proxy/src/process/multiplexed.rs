@@ -169,9 +169,11 @@ impl Life {
         self.awaits_client();
     }
 
-    /// At the end each piece of what is still to be written gives the client time for the next.
-    fn has_written(&self) {
-        if self.draining.get() {
+    /// At the end each piece of an answer that is still to be written gives the client time for the next; what the
+    /// connection itself has to acknowledge, which a client may ask for without an end, does not.
+    fn has_written(&self, polled: &Poll<io::Result<usize>>) {
+        let is_of_answer = matches!(polled, Poll::Ready(Ok(bytes)) if *bytes > ACKNOWLEDGEMENTS);
+        if self.draining.get() && is_of_answer {
             self.awaits_client();
         }
     }
@@ -387,7 +389,7 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.life.blocks_write(polled.is_pending());
-        this.life.has_written();
+        this.life.has_written(&polled);
         polled
     }
 
@@ -414,7 +416,7 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.life.blocks_write(polled.is_pending());
-        this.life.has_written();
+        this.life.has_written(&polled);
         polled
     }
 }
@@ -428,6 +430,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 
 /// What of one answer may wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
+
+/// What is written at once of acknowledgements alone, in bytes: half a dozen of the largest, a PING's.
+const ACKNOWLEDGEMENTS: usize = 100;
 
 /// Streams that had to be reset because of what the client sent on them, before its connection is closed.
 const MOST_LOCAL_RESETS: usize = 1024;
