@@ -18,11 +18,12 @@ use super::{
     attach::Attached,
     multiplex::Pump,
     pool::{Connection, Pool},
+    progress::Progress,
     respond::clean_trailers,
     streams::Stream,
     trip::Trip,
     upgrade::Tunnel,
-    upload::{Cut, Progress},
+    upload::Cut,
 };
 use crate::{fault::Fault, sweep::Watch};
 

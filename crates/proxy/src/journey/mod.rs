@@ -9,6 +9,7 @@ pub mod kept;
 pub mod limit;
 pub mod multiplex;
 pub mod pool;
+pub mod progress;
 pub mod query;
 pub mod replay;
 pub mod respond;

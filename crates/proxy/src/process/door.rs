@@ -15,12 +15,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    connection::{self, Limits},
-    listen::Listening,
-    stream::Stream,
-    worker::Worker,
-};
+use super::{connection, listen::Listening, stream::Stream, vitals::Limits, worker::Worker};
 use crate::journey::admit::Peer;
 
 /// A listening socket, with what its connections need.

@@ -7,7 +7,6 @@
 //! by GOAWAY, as at the end of the process.
 
 use std::{
-    cell::{Cell, RefCell},
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -24,15 +23,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    connection::{FAREWELL, Limits},
-    frames::Frames,
+    life::{Life, Turn},
     stream::Stream,
+    vitals::Limits,
     worker::Worker,
 };
-use crate::{
-    journey::{Client, admit::Peer, answer::Answer, travel, upload::Cut},
-    sweep::Watch,
-};
+use crate::journey::{admit::Peer, answer::Answer, travel, upload::Cut};
 
 /// Keeps a connection until one side ends it; `read` is what the client has said on it so far.
 pub async fn keep(
@@ -92,199 +88,6 @@ pub async fn keep(
         }
     })
     .await;
-}
-
-/// What a connection is doing, as its time-outs see it.
-#[derive(Debug)]
-struct Life {
-    peer: Peer,
-    limits: Limits,
-    /// Idle for too long, or no room to write.
-    watch: Watch,
-    /// A frame or a head that does not end.
-    unfinished: Watch,
-    frames: RefCell<Frames>,
-    under_way: Cell<usize>,
-    write_blocked: Cell<bool>,
-    draining: Cell<bool>,
-    /// How many more requests the client called off than it took answers to.
-    called_off: Cell<u32>,
-    /// The request whose task is made next.
-    latest: RefCell<Option<Rc<Turn>>>,
-}
-
-/// The turn of one request on its connection.
-#[derive(Debug)]
-struct Turn {
-    life: Rc<Life>,
-    watch: Watch,
-    waits_for_body: Cell<bool>,
-    waits_for_room: Cell<bool>,
-    /// The client has been given all that there is of the answer.
-    whole: Cell<bool>,
-    answered: Cell<bool>,
-}
-
-impl Life {
-    fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
-        Self {
-            peer,
-            limits,
-            watch: worker.sweeper().watch(),
-            unfinished: worker.sweeper().watch(),
-            frames: RefCell::new(Frames::default()),
-            under_way: Cell::new(0),
-            write_blocked: Cell::new(false),
-            draining: Cell::new(false),
-            called_off: Cell::new(0),
-            latest: RefCell::new(None),
-        }
-    }
-
-    fn begins(&self, turn: &Rc<Turn>) {
-        self.under_way.set(self.under_way.get() + 1);
-        self.latest.replace(Some(Rc::clone(turn)));
-        self.awaits_client();
-    }
-
-    fn ends(&self) {
-        self.under_way.set(self.under_way.get() - 1);
-        if self.under_way.get() == 0 {
-            self.awaits_client();
-        }
-    }
-
-    /// Sets the deadline by what the connection does now.
-    fn awaits_client(&self) {
-        match (self.write_blocked.get(), self.under_way.get()) {
-            (true, _) => self.watch.arm(self.limits.stall_timeout),
-            (false, 0) if self.draining.get() => self.watch.arm(FAREWELL),
-            (false, 0) => self.watch.arm(self.limits.keep_alive),
-            (false, _) => self.watch.disarm(),
-        }
-    }
-
-    fn drains(&self) {
-        self.draining.set(true);
-        self.awaits_client();
-    }
-
-    /// At the end each piece of an answer that is still to be written gives the client time for the next; what the
-    /// connection itself has to acknowledge, which a client may ask for without an end, does not.
-    fn has_written(&self, polled: &Poll<io::Result<usize>>) {
-        let is_of_answer = matches!(polled, Poll::Ready(Ok(bytes)) if *bytes > ACKNOWLEDGEMENTS);
-        if self.draining.get() && is_of_answer {
-            self.awaits_client();
-        }
-    }
-
-    fn has_read(&self, bytes: &[u8]) {
-        let mut frames = self.frames.borrow_mut();
-        let was_open = frames.is_open();
-        let has_moved = frames.read(bytes);
-        match frames.is_open() {
-            false => self.unfinished.disarm(),
-            true if has_moved || !was_open => self.unfinished.arm(self.limits.head_timeout),
-            true => {}
-        }
-    }
-
-    fn blocks_write(&self, blocked: bool) {
-        if self.write_blocked.replace(blocked) == blocked {
-            return;
-        }
-        self.awaits_client();
-        // hyper does not read on while it cannot write.
-        match blocked {
-            true => self.unfinished.disarm(),
-            false if self.frames.borrow().is_open() => {
-                self.unfinished.arm(self.limits.head_timeout)
-            }
-            false => {}
-        }
-    }
-
-    /// Counts a request that the client called off, or one that it did not.
-    fn counts(&self, called_off: bool) {
-        let count = match called_off {
-            true => self.called_off.get() + 1,
-            false => self.called_off.get().saturating_sub(1),
-        };
-        self.called_off.set(count);
-    }
-
-    fn is_idle_for_too_long(&self, cx: &Context<'_>) -> bool {
-        self.under_way.get() == 0
-            && !self.write_blocked.get()
-            && self.watch.poll_passed(cx).is_ready()
-    }
-
-    /// Whether the client is late with something, or only makes work.
-    fn is_late(&self, cx: &Context<'_>) -> bool {
-        let is_late = self.watch.poll_passed(cx).is_ready();
-        is_late
-            || self.unfinished.poll_passed(cx).is_ready()
-            || self.called_off.get() > MOST_CALLED_OFF
-    }
-}
-
-impl Turn {
-    fn new(life: &Rc<Life>, worker: &Worker) -> Self {
-        Self {
-            life: Rc::clone(life),
-            watch: worker.sweeper().watch(),
-            waits_for_body: Cell::new(false),
-            waits_for_room: Cell::new(false),
-            whole: Cell::new(false),
-            answered: Cell::new(false),
-        }
-    }
-
-    fn waits_for_room(&self, waits: bool) {
-        if self.waits_for_room.replace(waits) != waits {
-            self.await_client();
-        }
-    }
-
-    fn await_client(&self) {
-        match self.waits_for_body.get() || self.waits_for_room.get() {
-            true => self.watch.arm(self.life.limits.stall_timeout),
-            false => self.watch.disarm(),
-        }
-    }
-}
-
-impl Client for Turn {
-    fn peer(&self) -> Peer {
-        self.life.peer
-    }
-
-    fn waits_for_body(&self, waits: bool) {
-        if self.waits_for_body.replace(waits) != waits {
-            self.await_client();
-        }
-    }
-
-    fn body_ended(&self) {
-        self.waits_for_body(false);
-    }
-
-    fn body_dropped(&self) {
-        self.waits_for_body(false);
-    }
-
-    fn answered(&self) {
-        if !self.answered.replace(true) {
-            self.life.counts(!self.whole.get());
-            self.life.ends();
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.answered();
-    }
 }
 
 /// Runs each request in a task of its own, which ends when the request is late: then hyper resets its stream.
@@ -431,11 +234,5 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// What of one answer may wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// What is written at once of acknowledgements alone, in bytes: half a dozen of the largest, a PING's.
-const ACKNOWLEDGEMENTS: usize = 100;
-
 /// Streams that had to be reset because of what the client sent on them, before its connection is closed.
 const MOST_LOCAL_RESETS: usize = 1024;
-
-/// How many more requests a client may call off than it takes answers to: each costs an upstream something.
-const MOST_CALLED_OFF: u32 = 200;

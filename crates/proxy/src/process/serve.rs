@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     certificate::{self, CertificateError},
-    connection::Limits,
     control::{self, Control},
     door::Door,
     listen,
     plan::{self, PlanCell},
     shutdown::{Phase, Stops},
+    vitals::Limits,
     worker::{self, Post, Question},
 };
 use crate::config::{Config, ListenAddress, Listener};

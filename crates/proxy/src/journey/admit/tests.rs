@@ -1,0 +1,194 @@
+//! Who comes in, and whom each rule turns away.
+
+use http::Request;
+
+use super::*;
+
+fn peer() -> Peer {
+    Peer::Tcp {
+        remote: "10.0.0.9:4000".parse().unwrap(),
+        local: "10.0.0.1:8080".parse().unwrap(),
+    }
+}
+
+fn admit(
+    admission: &Admission,
+    headers: &[(&str, &str)],
+    target: &str,
+    method: &str,
+) -> Result<Admitted, Fault> {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    admission.admit(&peer(), &request.body(()).unwrap().into_parts().0)
+}
+
+#[test]
+fn only_names_that_cannot_be_rebound_are_answered_to() {
+    let admission = Admission {
+        hosts: vec!["proxy.internal".into()],
+        ..Admission::default()
+    };
+    for host in [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1:1",
+        "127.8.8.8",
+        "[::1]:8080",
+        "10.0.0.1",
+        "proxy.internal:9",
+    ] {
+        assert!(
+            admit(&admission, &[("host", host)], "/", "GET").is_ok(),
+            "{host}"
+        );
+    }
+    for host in [
+        "evil.example",
+        "localhost.evil",
+        "127.0.0.1.nip.io",
+        "10.0.0.2",
+        "localhost.",
+        "xproxy.internal",
+    ] {
+        let refused = admit(&admission, &[("host", host)], "/", "GET").unwrap_err();
+        assert_eq!(refused, Fault::CallerNotAllowed(Rule::Host), "{host}");
+    }
+    for host in [
+        "",
+        "u@localhost",
+        "[::1%25lo]:80",
+        "localhost:99999",
+        "localhost:x",
+        "a b",
+        "127.1",
+        "2130706433",
+        "[::1]x",
+    ] {
+        assert_eq!(
+            admit(&admission, &[("host", host)], "/", "GET").unwrap_err(),
+            Fault::BadRequest,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn exactly_one_host_that_an_absolute_target_repeats() {
+    let admission = Admission::default();
+    assert_eq!(
+        admit(&admission, &[], "/", "GET").unwrap_err(),
+        Fault::BadRequest
+    );
+    let twice = [("host", "localhost"), ("host", "localhost")];
+    assert_eq!(
+        admit(&admission, &twice, "/", "GET").unwrap_err(),
+        Fault::BadRequest
+    );
+    let host = [("host", "localhost:8080")];
+    assert!(admit(&admission, &host, "http://localhost:8080/x", "GET").is_ok());
+    for target in [
+        "http://evil/",
+        "https://localhost:8080/",
+        "http://u:p@localhost:8080/",
+    ] {
+        assert_eq!(
+            admit(&admission, &host, target, "GET").unwrap_err(),
+            Fault::BadRequest,
+            "{target}"
+        );
+    }
+    assert_eq!(
+        admit(&admission, &host, "/", "TRACE").unwrap_err(),
+        Fault::MethodNotAllowed
+    );
+}
+
+#[test]
+fn a_foreign_page_may_not_call() {
+    let admission = Admission {
+        origins: vec!["https://grafana.internal".into()],
+        ..Admission::default()
+    };
+    let host = ("host", "localhost:8080");
+    let call = |extra: &[(&str, &str)]| admit(&admission, &[&[host], extra].concat(), "/", "GET");
+    assert!(
+        call(&[("origin", "http://localhost:8080")])
+            .unwrap()
+            .origin
+            .is_none()
+    );
+    assert!(
+        call(&[("origin", "https://Grafana.internal")])
+            .unwrap()
+            .origin
+            .is_some()
+    );
+    assert!(call(&[("sec-fetch-site", "same-origin")]).is_ok());
+    let link = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ];
+    assert!(call(&link).is_ok());
+    for refused in [
+        &[("origin", "null")][..],
+        &[("origin", "http://localhost:3000")],
+        &[("origin", "https://grafana.internal.evil")],
+        &[
+            ("origin", "https://grafana.internal"),
+            ("origin", "https://evil"),
+        ],
+        &[("sec-fetch-site", "cross-site")],
+        &[
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-mode", "no-cors"),
+        ],
+    ] {
+        assert_eq!(
+            call(refused).unwrap_err(),
+            Fault::CallerNotAllowed(Rule::Origin),
+            "{refused:?}"
+        );
+    }
+    let post = admit(&admission, &[&[host][..], &link].concat(), "/", "POST");
+    assert_eq!(post.unwrap_err(), Fault::CallerNotAllowed(Rule::Origin));
+}
+
+#[test]
+fn a_unix_user_must_be_listed() {
+    let admission = Admission {
+        users: Some(Users {
+            uids: vec![1001],
+            gids: vec![50],
+        }),
+        ..Admission::default()
+    };
+    let head = Request::get("/")
+        .header("host", "localhost")
+        .body(())
+        .unwrap()
+        .into_parts()
+        .0;
+    assert!(
+        admission
+            .admit(&Peer::Unix { uid: 1001, gid: 1 }, &head)
+            .is_ok()
+    );
+    assert!(
+        admission
+            .admit(&Peer::Unix { uid: 1, gid: 50 }, &head)
+            .is_ok()
+    );
+    let refused = admission
+        .admit(
+            &Peer::Unix {
+                uid: 1002,
+                gid: 1002,
+            },
+            &head,
+        )
+        .unwrap_err();
+    assert_eq!(refused, Fault::CallerNotAllowed(Rule::User));
+}

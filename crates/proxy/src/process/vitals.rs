@@ -1,0 +1,227 @@
+//! What a client's connection over HTTP/1.1 is doing, and by when the client has to do something: one deadline, which
+//! moves with what happens.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use super::worker::Worker;
+use crate::{
+    journey::{Client, admit::Peer},
+    sweep::Watch,
+};
+
+/// The time-outs of a listener's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the first byte of a request to the end of its head.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle.
+    pub keep_alive: Duration,
+    /// How long a client may neither send the body nor read the answer.
+    pub stall_timeout: Duration,
+    /// Largest head of a request, in bytes.
+    pub max_head_size: usize,
+}
+
+/// What a connection is doing, as its time-outs see it.
+#[derive(Debug)]
+pub(super) struct Vitals {
+    peer: Peer,
+    limits: Limits,
+    pub(super) watch: Watch,
+    phase: Cell<Phase>,
+    /// Which request is under way, or was last. What is left of an earlier one says nothing about the connection.
+    request: Cell<u64>,
+    /// Some of its body is still to come: whatever is read is no head.
+    body_open: Cell<bool>,
+    /// Nobody reads that body any more; hyper skips it or closes.
+    body_dropped: Cell<bool>,
+    waits_for_body: Cell<bool>,
+    write_blocked: Cell<bool>,
+    draining: Cell<bool>,
+    /// The request under way is of HTTP/1.0, which knows no chunks.
+    pub(super) is_http_10: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// A head is to be complete in time: some of it has come, or of a body that is skipped before it.
+    Head,
+    /// A request is under way.
+    Journey,
+    /// Its answer has ended before its body, which is still read.
+    Rest,
+}
+
+/// The turn of one request on its connection.
+#[derive(Debug)]
+struct Turn {
+    vitals: Rc<Vitals>,
+    request: u64,
+}
+
+impl Vitals {
+    pub(super) fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
+        Self {
+            peer,
+            limits,
+            watch: worker.sweeper().watch(),
+            phase: Cell::new(Phase::Idle),
+            request: Cell::new(0),
+            body_open: Cell::new(false),
+            body_dropped: Cell::new(false),
+            waits_for_body: Cell::new(false),
+            write_blocked: Cell::new(false),
+            draining: Cell::new(false),
+            is_http_10: Cell::new(false),
+        }
+    }
+
+    pub(super) fn parks(&self) {
+        self.watch
+            .arm(self.limits.keep_alive.saturating_sub(PARK_AFTER));
+    }
+
+    pub(super) fn becomes_active(&self, has_some_of_a_head: bool) {
+        self.phase.set(Phase::Idle);
+        self.watch.arm(PARK_AFTER);
+        if has_some_of_a_head {
+            self.has_read();
+        }
+    }
+
+    pub(super) fn has_read(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.awaits_head();
+        }
+    }
+
+    pub(super) fn awaits_head(&self) {
+        self.phase.set(Phase::Head);
+        self.watch.arm(self.limits.head_timeout);
+    }
+
+    pub(super) fn head_is_complete(self: &Rc<Self>, has_body: bool) -> Rc<dyn Client> {
+        let request = self.request.get() + 1;
+        self.request.set(request);
+        self.phase.set(Phase::Journey);
+        self.body_open.set(has_body);
+        self.body_dropped.set(false);
+        self.waits_for_body.set(false);
+        self.await_client();
+        Rc::new(Turn {
+            vitals: Rc::clone(self),
+            request,
+        })
+    }
+
+    pub(super) fn answered(&self) {
+        match (self.body_open.get(), self.body_dropped.get()) {
+            (true, true) => self.awaits_head(),
+            (open, _) => {
+                self.phase.set(if open { Phase::Rest } else { Phase::Idle });
+                self.await_client();
+            }
+        }
+    }
+
+    pub(super) fn body_ended(&self) {
+        self.body_open.set(false);
+        self.waits_for_body(false);
+        if self.phase.get() == Phase::Rest {
+            self.answered();
+        }
+    }
+
+    pub(super) fn body_dropped(&self) {
+        self.body_dropped.set(true);
+        self.waits_for_body(false);
+        if self.phase.get() == Phase::Rest {
+            self.answered();
+        }
+    }
+
+    pub(super) fn waits_for_body(&self, waits: bool) {
+        if self.waits_for_body.replace(waits) != waits {
+            self.await_client();
+        }
+    }
+
+    pub(super) fn blocks_write(&self, blocked: bool) {
+        if self.write_blocked.replace(blocked) != blocked {
+            self.await_client();
+        }
+    }
+
+    /// The end is near: the rest of a body whose answer is given is not waited for.
+    pub(super) fn drains(&self) {
+        self.draining.set(true);
+        self.await_client();
+    }
+
+    /// The client has to do something, within the stall time-out; or nothing at all.
+    pub(super) fn await_client(&self) {
+        match self.phase.get() {
+            Phase::Rest if self.draining.get() => self.watch.arm(FAREWELL),
+            _ if self.waits_for_body.get() || self.write_blocked.get() => {
+                self.watch.arm(self.limits.stall_timeout)
+            }
+            Phase::Journey => self.watch.disarm(),
+            Phase::Rest => self.watch.arm(self.limits.stall_timeout),
+            Phase::Idle => self.watch.arm(PARK_AFTER),
+            Phase::Head => {}
+        }
+    }
+
+    /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.phase.get() == Phase::Idle
+            && !self.body_open.get()
+            && !self.waits_for_body.get()
+            && !self.write_blocked.get()
+    }
+}
+
+impl Turn {
+    /// The connection, while it is still about this request.
+    pub(super) fn current(&self) -> Option<&Vitals> {
+        (self.vitals.request.get() == self.request).then_some(&*self.vitals)
+    }
+}
+
+impl Client for Turn {
+    fn peer(&self) -> Peer {
+        self.vitals.peer
+    }
+
+    fn waits_for_body(&self, waits: bool) {
+        if let Some(vitals) = self.current() {
+            vitals.waits_for_body(waits);
+        }
+    }
+
+    fn body_ended(&self) {
+        if let Some(vitals) = self.current() {
+            vitals.body_ended();
+        }
+    }
+
+    fn body_dropped(&self) {
+        if let Some(vitals) = self.current() {
+            vitals.body_dropped();
+        }
+    }
+
+    fn answered(&self) {
+        if let Some(vitals) = self.current() {
+            vitals.answered();
+        }
+    }
+}
+
+/// How long a connection is quiet before it is parked.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a client may take to take the end of its connection.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
