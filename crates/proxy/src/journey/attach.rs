@@ -113,7 +113,8 @@ impl Attacher {
         let built = match self.in_force() {
             Some(built) => built,
             None => {
-                let waited = self.attachment.feed.wait().await;
+                // Boxed, since every request has room for what is not.
+                let waited = Box::pin(self.attachment.feed.wait()).await;
                 let token = waited.map_err(|none| Fault::CredentialUnavailable {
                     retry_after: none.retry_after,
                 })?;
@@ -201,6 +202,10 @@ impl Built {
         let mut found = false;
         for value in headers.values_mut() {
             for needle in &self.needles {
+                // Most headers are shorter than a token, and a search has its price before the first byte.
+                if value.len() < needle.needle().len() {
+                    continue;
+                }
                 let hits: SmallVec<[usize; 2]> = needle.find_iter(value.as_bytes()).collect();
                 if hits.is_empty() {
                     continue;

@@ -14,11 +14,22 @@ use token_source::connect::with_causes;
 
 use super::{
     answer::{Carrier, Incoming, Passing},
+    attach::Attached,
     multiplex,
     pool::Pool,
+    replay::Spare,
     upload::Upload,
 };
 use crate::{fault::Fault, sweep::Watch};
+
+/// What a request that has left can be made anew from.
+#[derive(Debug, Clone, Copy)]
+pub struct Again<'a> {
+    /// Its head with nothing attached; `None` where it is not sent twice.
+    pub spare: Option<&'a Spare>,
+    /// What was attached to it.
+    pub attached: &'a Attached,
+}
 
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
@@ -32,10 +43,12 @@ pub async fn forward(
     pool: &Rc<Pool>,
     head: Parts,
     upload: Upload,
+    again: Again<'_>,
     upgrades: bool,
 ) -> Result<(response::Parts, Passing), Fault> {
+    // Boxed, as what is rare is here: each request has room for all that is not.
     if let Some(streams) = &pool.streams {
-        return multiplex::forward(pool, streams, head, upload).await;
+        return Box::pin(multiplex::forward(pool, streams, head, upload)).await;
     }
     let upstream = pool.upstream();
     let progress = upload.progress();
@@ -47,14 +60,13 @@ pub async fn forward(
     };
     let mut connection = match idle {
         Some(connection) => connection,
-        None => pool.open(upgrades).await?,
+        None => Box::pin(pool.open(upgrades)).await?,
     };
     let mut request = Request::from_parts(head, upload);
     if let Some(tell) = request.body_mut().awaits_leave() {
         on_informational(&mut request, move |answer| tell(answer.status()));
     }
     loop {
-        let spare = (connection.reused && repeatable).then(|| head_of(&request));
         request
             .body_mut()
             .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
@@ -77,13 +89,14 @@ pub async fn forward(
             return Err(fault);
         }
         let unsent = error.take_message().filter(|_| connection.reused);
-        let Some(again) = unsent.or(spare.filter(|_| connection.heard.is_nothing())) else {
+        let may_repeat = repeatable && connection.reused && connection.heard.is_nothing();
+        let Some(same) = unsent.or_else(|| may_repeat.then(|| again.request()).flatten()) else {
             tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
             return Err(Fault::UpstreamProtocol);
         };
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
-        request = again;
-        connection = pool.open(upgrades).await?;
+        request = same;
+        connection = Box::pin(pool.open(upgrades)).await?;
     }
 }
 
@@ -97,13 +110,12 @@ pub async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
     .await
 }
 
-/// A request with the same head and no body.
-fn head_of(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+impl Again<'_> {
+    /// The request with the same head and no body.
+    fn request(&self) -> Option<Request<Upload>> {
+        let head = self.spare?.with(self.attached).ok()?;
+        Some(Request::from_parts(head, Upload::empty()))
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +132,10 @@ mod tests {
     use token_source::{Connector, Origin};
     use tokio::runtime::{Builder, LocalOptions};
 
-    use super::{super::pool::Upstream, *};
+    use super::{
+        super::{pool::Upstream, rewrite::Target},
+        *,
+    };
     use crate::{sweep::Sweeper, tally::Tally};
 
     /// The upstream's end of the next connection, after it has answered one request on it.
@@ -143,7 +158,12 @@ mod tests {
         head.method = method;
         head.headers
             .insert(http::header::HOST, HeaderValue::from_static("upstream"));
-        let (head, passing) = forward(pool, head, Upload::empty(), false).await?;
+        let target = Target::AsItCame(http::uri::PathAndQuery::from_static("/"));
+        let again = Again {
+            spare: Some(&Spare::of(&head, &target)),
+            attached: &Attached::new(),
+        };
+        let (head, passing) = forward(pool, head, Upload::empty(), again, false).await?;
         let (connection, _) = passing.into_connection().unwrap();
         pool.put_back(connection, tokio::time::Instant::now());
         Ok(head.status.as_u16())

@@ -35,6 +35,7 @@ use self::{
     admit::{Admission, Admitted, Peer},
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
+    forward::Again,
     kept::Memory,
     limit::Limit,
     pool::{Pool, Upstream},
@@ -279,7 +280,9 @@ async fn steps(
 
     // attach
     let attachers: &[Attacher] = if public { &[] } else { &mine.attachers };
-    let spare = (!attachers.is_empty()).then(|| Spare::of(&head, &target));
+    let may_be_sent_twice =
+        !attachers.is_empty() || (body.is_end_stream() && head.method.is_idempotent());
+    let spare = may_be_sent_twice.then(|| Spare::of(&head, &target));
     let mut attached = Attached::new();
     for attacher in attachers {
         attached.push(attacher.attach(&mut head.headers, &mut target).await?);
@@ -291,14 +294,25 @@ async fn steps(
     let pool = &view.pools[route.upstream];
     body.limit(route.max_body);
     body.cleans_trailers(view, index);
-    if spare.is_some() {
-        body.progress().keep(route.replay_limit, &view.memory);
+    let progress = body.progress();
+    if !attachers.is_empty() {
+        progress.keep(route.replay_limit, &view.memory);
     }
-    let mut answer = forward::forward(pool, head, body, trip.is_handshake).await?;
+    let again = Again {
+        spare: spare.as_ref(),
+        attached: &attached,
+    };
+    let mut answer = forward::forward(pool, head, body, again, trip.is_handshake).await?;
 
     // and once more, after a 401
-    if let Some(spare) = spare {
-        answer = replay::replay(answer, spare, attachers, &mut attached, pool, trip).await?;
+    let was_rejected = answer.0.status == StatusCode::UNAUTHORIZED && !attachers.is_empty();
+    match spare.filter(|_| was_rejected) {
+        // Boxed, since it is rare, and each request has room for what is not.
+        Some(spare) => {
+            let replay = replay::replay(answer, &spare, attachers, &mut attached, pool, trip);
+            answer = Box::pin(replay).await?;
+        }
+        None => progress.forget(),
     }
 
     // respond

@@ -9,7 +9,7 @@ use token_source::Proof;
 use super::{
     answer::Passing,
     attach::{Attached, Attacher},
-    forward::forward,
+    forward::{Again, forward},
     pool::Pool,
     rewrite::Target,
     trip::Trip,
@@ -59,26 +59,35 @@ impl Spare {
             target: target.clone(),
         }
     }
+
+    /// The head once more, with this attached.
+    ///
+    /// # Errors
+    /// `bad_request` for a target that is none.
+    pub fn with(&self, attached: &Attached) -> Result<Parts, Fault> {
+        let (mut head, mut target) = (self.head.clone(), self.target.clone());
+        for built in attached {
+            built.put_on(&mut head.headers, &mut target);
+        }
+        head.uri = Uri::from(target.into_path_and_query()?);
+        Ok(head)
+    }
 }
 
-/// Passes an answer on, unless it is a 401 for a value that is no longer the one to send, or can be replaced: then the
-/// answer to the same request with another value. `attached` is what was attached, and in the end all of both.
+/// Passes a 401 on, unless it is for a value that is no longer the one to send, or can be replaced: then the answer to
+/// the same request with another value. `attached` is what was attached, and in the end all of both.
 ///
 /// # Errors
 /// Those of [`forward`], of the second sending.
 pub async fn replay(
     answer: (response::Parts, Passing),
-    spare: Spare,
+    spare: &Spare,
     attachers: &[Attacher],
     attached: &mut Attached,
     pool: &Rc<Pool>,
     trip: &mut Trip,
 ) -> Result<(response::Parts, Passing), Fault> {
     let progress = Rc::clone(&answer.1.progress);
-    if answer.0.status != StatusCode::UNAUTHORIZED {
-        progress.forget();
-        return Ok(answer);
-    }
     if !progress.hold()? {
         progress.forget();
         for (attacher, rejected) in attachers.iter().zip(&*attached) {
@@ -93,14 +102,7 @@ pub async fn replay(
         return Ok(answer);
     };
 
-    let Spare {
-        mut head,
-        mut target,
-    } = spare;
-    for other in &others {
-        other.put_on(&mut head.headers, &mut target);
-    }
-    head.uri = Uri::from(target.into_path_and_query()?);
+    let mut head = spare.with(&others)?;
     answer.1.discard();
     let body = progress.again();
     if body.is_end_stream() && head.headers.remove(header::TRANSFER_ENCODING).is_some() {
@@ -108,7 +110,11 @@ pub async fn replay(
         head.headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    let second = forward(pool, head, body, trip.is_handshake).await;
+    let again = Again {
+        spare: Some(spare),
+        attached: &others,
+    };
+    let second = forward(pool, head, body, again, trip.is_handshake).await;
     progress.forget();
 
     let (outcome, proof) = match second.as_ref().map(|(head, _)| head.status) {

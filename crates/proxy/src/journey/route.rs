@@ -62,14 +62,23 @@ impl<'a> Path<'a> {
         let Some(segments) = path.strip_prefix('/') else {
             return Err(Fault::BadRequest);
         };
-        let plain =
-            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';' | b'.');
-        let last = segments.bytes().filter(|byte| *byte == b'/').count();
-        for (index, segment) in segments.split('/').enumerate() {
-            if segment.is_empty() && index < last {
-                return Err(Fault::BadRequest);
+        // Nearly all paths are clear at the first look: no segment is empty or begins with a dot, and nothing is encoded.
+        let mut before = b'/';
+        let is_plain = |byte: u8| {
+            let starts = std::mem::replace(&mut before, byte) == b'/';
+            match byte {
+                b'/' | b'.' => !starts,
+                b'%' | b'\\' | b';' => false,
+                _ => byte.is_ascii_graphic(),
             }
-            if !segment.bytes().all(plain) && !is_clear(segment) {
+        };
+        if segments.bytes().all(is_plain) {
+            return Ok(Self(path));
+        }
+        let mut segments = segments.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let is_last = segments.peek().is_none();
+            if !is_clear(segment) || (segment.is_empty() && !is_last) {
                 return Err(Fault::BadRequest);
             }
         }

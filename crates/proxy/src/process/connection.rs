@@ -61,9 +61,9 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
         let service = service_fn(|request: Request<Incoming>| {
             vitals.is_http_10.set(request.version() == Version::HTTP_10);
             let turn = vitals.head_is_complete(!request.body().is_end_stream());
-            let journey = travel(request, worker.view(), listener, turn);
-            async {
-                let mut answer = journey.await;
+            let (view, tunnel) = (worker.view(), &tunnel);
+            async move {
+                let mut answer = travel(request, view, listener, turn).await;
                 if let Some(opened) = answer.body_mut().tunnel() {
                     tunnel.replace(Some(opened));
                 }

@@ -50,9 +50,9 @@ pub async fn keep(
         let turn = Rc::new(Turn::new(&life, &worker));
         life.begins(&turn);
         let client = Rc::clone(&turn);
-        let journey = travel(request, worker.view(), listener, client);
+        let view = worker.view();
         async move {
-            let answer = journey.await;
+            let answer = travel(request, view, listener, client).await;
             Ok::<_, Infallible>(answer.map(|answer| Paced::new(answer, turn)))
         }
     });
