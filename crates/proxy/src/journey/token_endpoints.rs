@@ -2,7 +2,6 @@
 //! another one.
 
 use http::Method;
-use memchr::memmem;
 use percent_encoding::{percent_decode, percent_decode_str};
 use smallvec::SmallVec;
 
@@ -15,8 +14,7 @@ use super::{
 /// nginx matches them decoded, anywhere in the path, and without regard to case in places.
 pub fn leads_to_one(base: &str, path: Path<'_>) -> bool {
     has_one(&under(base, path))
-        || (memmem::find(path.as_str().as_bytes(), b"%25").is_some()
-            && has_one(&resolved(&decoded_by_all(base, path))))
+        || (path.as_str().contains("%25") && has_one(&resolved(&decoded_by_all(base, path))))
 }
 
 /// The login that a call of a token machine is, if it is one.
