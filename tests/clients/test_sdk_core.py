@@ -80,7 +80,7 @@ def test_error_of_the_platform_is_the_platforms(service: BaseService) -> None:
     [
         (
             "POST",
-            "/icp4d-api/v1/authorize",
+            "/icp4d-api/v1/users",
             403,
             "the platform's token endpoints are closed: the proxy holds the credential",
         ),

@@ -221,7 +221,7 @@ fn a_client_that_writes_all_before_it_reads_sees_why_it_was_refused() {
     let proxy = world.usual();
     proxy.ready();
     let large = vec![b'x'; 8 << 20];
-    for target in ["/icp4d-api/v1/authorize", "/a//b"] {
+    for target in ["/icp4d-api/v1/users", "/a//b"] {
         let answer = proxy.send("POST", target, &[], &large);
         assert!(
             matches!(answer.status, 400 | 403),
@@ -311,7 +311,7 @@ fn a_connection_lives_on_after_a_refused_body() {
     let mut stream = client::connect(proxy.address());
     for _ in 0..3 {
         let refused =
-            b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
+            b"POST /usermgmt/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
         stream.write_all(refused).unwrap();
         assert_eq!(read_one(&mut stream).status, 403);
         stream
@@ -363,7 +363,7 @@ fn who_waits_for_leave_to_send_a_refused_body_gets_none() {
     let proxy = world.usual();
     proxy.ready();
     let mut stream = client::connect(proxy.address());
-    let head = b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let head = b"POST /usermgmt/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head).unwrap();
     assert_eq!(read_one(&mut stream).status, 403, "and not 100");
     let mut allowed = client::connect(proxy.address());

@@ -125,7 +125,7 @@ fn a_refused_body_that_never_comes_does_not_hold_the_end() {
     let mut stream = client::connect(proxy.address());
     stream
         .write_all(
-            b"POST /identity/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nbody",
+            b"POST /usermgmt/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nbody",
         )
         .unwrap();
     assert_eq!(read_one(&mut stream).status, 403);

@@ -317,7 +317,7 @@ async fn a_fault_of_the_proxy_is_a_status_to_grpc_clients() {
     let mut grpc = channel(&world, &proxy, false).await;
     for (path, code) in [
         ("/Unary", Code::Unavailable),
-        ("/icp4d-api/v1/authorize", Code::PermissionDenied),
+        ("/icp4d-api/v1/users", Code::PermissionDenied),
     ] {
         grpc.ready().await.unwrap();
         let failed =

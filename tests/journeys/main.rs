@@ -24,6 +24,7 @@ mod any_login_can_be_written;
 mod any_request_arrives;
 mod bodies_are_streamed;
 mod clients_are_kept_on_time;
+mod clients_that_log_in_get_decoys;
 mod config_mistakes_are_told;
 mod credential_is_attached;
 mod credential_outlives_its_endpoint;
@@ -45,6 +46,7 @@ mod malformed_requests_are_refused;
 mod only_callers_of_this_machine;
 mod overload_is_bounded;
 mod probes_tell_the_truth;
+mod routes_are_narrowed;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
-use crate::journey::{replay::Outcome, trip::Trip};
+use crate::journey::{replay::Outcome, route::Path, trip::Trip};
 
 /// The `tracing` target of access lines.
 pub const TARGET: &str = "access";
@@ -23,8 +23,20 @@ pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
         overhead_ms = trip.overhead.map(millis),
         code = trip.code,
         replay = trip.replay.map(Outcome::name),
+        decoy = trip.is_decoy.then_some(true),
         request_id = trip.request_id.as_deref(),
         "request"
+    );
+}
+
+/// Writes what a route would refuse if it did not only `warn`: the path as `allow` and `deny` are compared with it.
+pub fn warn_of_refusal(route: &str, method: &Method, path: Path<'_>) {
+    let (method, path) = (method.as_str(), path.as_str());
+    tracing::warn!(
+        route,
+        method,
+        path,
+        "allow or deny would refuse this request"
     );
 }
 

@@ -287,8 +287,8 @@ pub(super) fn credential(name: &Arc<str>, kind: Kind) -> Settings {
     }
 }
 
-/// Everything passes but the token endpoints: on one's own machine any path of the platform should work. `scheme` is
-/// that of the credential, if there is one.
+/// Everything passes but the token endpoints: on one's own machine any path of the platform should work. Logins get
+/// decoys, since only this machine can call. `scheme` is that of the credential, if there is one.
 pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
     let attachment = |scheme: &str| Attachment {
         credential: 0,
@@ -308,7 +308,10 @@ pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
         deny: Vec::new(),
         warn: false,
         public: Vec::new(),
-        token_endpoints: TokenEndpoints::Deny,
+        token_endpoints: match scheme {
+            Some(_) => TokenEndpoints::Decoy,
+            None => TokenEndpoints::Deny,
+        },
         pass_cookies: false,
         set_headers: Vec::new(),
         default_query: Vec::new(),

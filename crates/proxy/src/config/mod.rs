@@ -242,6 +242,8 @@ pub struct Pattern {
 pub enum TokenEndpoints {
     /// 403 `token_endpoint_denied`.
     Deny,
+    /// Logins are answered with a token that is worth nothing; all else as by `Deny`.
+    Decoy,
     /// They pass: whoever reaches the listener can take the credential away.
     Forward,
 }

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod decoy;
 pub mod downgrade;
 pub mod forward;
 pub mod kept;
@@ -35,12 +36,13 @@ use self::{
     admit::{Admission, Admitted, Peer},
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
+    decoy::Login,
     forward::Again,
     kept::Memory,
     limit::Limit,
     pool::{Pool, Upstream},
     replay::Spare,
-    route::{Path, Route},
+    route::{Passage, Path, Route},
     trip::Trip,
     upload::Upload,
 };
@@ -223,7 +225,12 @@ pub async fn travel(
                 };
                 Response::from_parts(head, body)
             }
-            Err(fault) => refuse(fault, trip),
+            Err(Early::Fault(fault)) => refuse(fault, trip),
+            Err(Early::Decoy(login)) => {
+                // Its body may carry a real key: it is dropped unseen.
+                progress.discard_rest();
+                decoy::answer(login, trip)
+            }
         },
     };
     if let Ok(Admitted {
@@ -241,6 +248,20 @@ pub async fn travel(
     answer
 }
 
+/// What ends the steps before there is an upstream's answer.
+enum Early {
+    /// Something is wrong.
+    Fault(Fault),
+    /// It is a login, which goes no further.
+    Decoy(Login),
+}
+
+impl From<Fault> for Early {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// The steps of an admitted request, in order.
 async fn steps(
     mut head: Parts,
@@ -250,22 +271,25 @@ async fn steps(
     host: &str,
     client: &Rc<dyn Client>,
     trip: &mut Trip,
-) -> Result<(response::Parts, Passing), Fault> {
+) -> Result<(response::Parts, Passing), Early> {
     // route
     let came = std::mem::take(&mut head.uri)
         .into_parts()
         .path_and_query
         .ok_or(Fault::BadRequest)?;
     if head.method == Method::OPTIONS && came == "*" {
-        return Err(Fault::MethodNotAllowed);
+        return Err(Fault::MethodNotAllowed.into());
     }
     let path = Path::parse(came.path())?;
     query::check(came.query())?;
     let (index, path) = view.find(listener, host, path)?;
     let (route, mine) = (&view.plan.routes[index], &view.routes[index]);
     trip.routed(&route.name, &mine.tally);
-    let public = route.pass(&head.method, path)?;
+    let passage = route.pass(&head.method, path)?;
     check_length(&head, route.max_body)?;
+    if let Passage::Decoy(login) = passage {
+        return Err(Early::Decoy(login));
+    }
     trip.seat = route.limit.as_ref().map(Limit::take_seat).transpose()?;
 
     // rewrite
@@ -279,7 +303,10 @@ async fn steps(
     let mut target = route.rewrite.target(route, &came, path);
 
     // attach
-    let attachers: &[Attacher] = if public { &[] } else { &mine.attachers };
+    let attachers: &[Attacher] = match passage {
+        Passage::Public => &[],
+        _ => &mine.attachers,
+    };
     let may_be_sent_twice =
         !attachers.is_empty() || (body.is_end_stream() && head.method.is_idempotent());
     let spare = may_be_sent_twice.then(|| Spare::of(&head, &target));

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode;
 
-use super::{attach::Attachment, limit::Limit, rewrite::Rewrite, token_endpoints};
+use super::{attach::Attachment, decoy::Login, limit::Limit, rewrite::Rewrite, token_endpoints};
 use crate::{
+    access_log,
     config::{Pattern, TokenEndpoints},
     fault::Fault,
 };
@@ -47,6 +48,17 @@ pub struct Route {
     pub limit: Option<Arc<Limit>>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
+}
+
+/// How a request passes a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// With what the route attaches.
+    Attached,
+    /// With nothing attached.
+    Public,
+    /// Not at all: it is a login, and gets a decoy.
+    Decoy(Login),
 }
 
 /// A path that means one thing only: no dot segments, no empty segments but the last, no encoded slashes.
@@ -124,23 +136,27 @@ impl Route {
         }
     }
 
-    /// Whether the path passes, and whether it is `public`: forwarded with nothing attached.
+    /// Whether the path passes, and how.
     ///
     /// # Errors
     /// `token_endpoint_denied` and `path_not_allowed`.
-    pub fn pass(&self, method: &Method, path: Path<'_>) -> Result<bool, Fault> {
+    pub fn pass(&self, method: &Method, path: Path<'_>) -> Result<Passage, Fault> {
         if self
             .public
             .iter()
             .any(|pattern| pattern.matches(method, path))
         {
-            return Ok(true);
+            return Ok(Passage::Public);
         }
         if !self.attach.is_empty()
-            && self.token_endpoints == TokenEndpoints::Deny
+            && self.token_endpoints != TokenEndpoints::Forward
             && token_endpoints::leads_to_one(&self.base_path, path)
         {
-            return Err(Fault::TokenEndpointDenied);
+            let login = match self.token_endpoints {
+                TokenEndpoints::Decoy => token_endpoints::login(method, &self.base_path, path),
+                TokenEndpoints::Deny | TokenEndpoints::Forward => None,
+            };
+            return login.map(Passage::Decoy).ok_or(Fault::TokenEndpointDenied);
         }
         let allowed = self
             .allow
@@ -151,11 +167,11 @@ impl Route {
             .iter()
             .any(|pattern| pattern.matches(method, path));
         if allowed && !denied {
-            return Ok(false);
+            return Ok(Passage::Attached);
         }
         if self.warn {
-            tracing::warn!(route = %self.name, %method, "allow or deny would refuse this request");
-            return Ok(false);
+            access_log::warn_of_refusal(&self.name, method, path);
+            return Ok(Passage::Attached);
         }
         Err(Fault::PathNotAllowed)
     }
@@ -178,7 +194,7 @@ impl Pattern {
                 return false;
             }
         }
-        self.rest || segments.next().is_none()
+        segments.next().is_some() == self.rest
     }
 }
 

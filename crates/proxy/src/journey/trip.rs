@@ -37,6 +37,8 @@ pub struct Trip {
     pub code: Option<&'static str>,
     /// What came of a 401, if the upstream answered with one to what was attached.
     pub replay: Option<Outcome>,
+    /// It was a login, and got a decoy.
+    pub is_decoy: bool,
     /// Bytes of the answer's body so far.
     pub bytes: u64,
     /// Its place among the requests of a route that has a limit.
@@ -69,6 +71,7 @@ impl Trip {
             status: None,
             code: None,
             replay: None,
+            is_decoy: false,
             bytes: 0,
             seat: None,
             complete: false,

@@ -18,6 +18,7 @@ mod route;
 mod step;
 mod steps;
 mod template;
+mod token_endpoints;
 mod trust;
 mod upstream;
 
@@ -56,8 +57,9 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
 
     let upstreams = upstream::upstreams(&mut root);
     let credentials = credential::credentials(&mut root, &upstreams, poll);
-    let routes = route::routes(&mut root, &upstreams, &credentials);
+    let mut routes = route::routes(&mut root, &upstreams, &credentials);
     let listeners = listener::listeners(&mut root, &routes);
+    token_endpoints::settle(&mut routes, &listeners);
     let admin = admin(root.table("admin"), reading);
     address::refuse_shared_addresses(reading, &listeners, &admin);
     root.later(&["caller", "tracing"]);

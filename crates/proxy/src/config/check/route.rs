@@ -7,7 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use toml::Spanned;
 
 use super::{
-    Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve, trust,
+    Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve,
+    token_endpoints, trust,
 };
 use crate::config::{
     Forwarded, LARGEST_REPLAY_LIMIT, Pattern, Place, Route, TokenEndpoints, Upstream, defaults,
@@ -22,6 +23,8 @@ pub(super) struct CheckedRoute {
     /// Whether `preset` or `allow` says what may pass; `allow = ["*"]` is a word on it too.
     pub(super) is_limited: bool,
     pub(super) path: Span,
+    /// `token_endpoints` is written: listeners have no say in it.
+    pub(super) has_token_endpoints: bool,
 }
 
 pub(super) fn routes(
@@ -68,7 +71,8 @@ fn route(
     let written = attach::attachments(&mut table, credentials, preset);
     let access = access(&mut table, preset, &place);
     let strip_prefix = table.boolean("strip_prefix");
-    let token_endpoints = token_endpoints(&mut table, &place);
+    let attaches = written.as_ref().is_none_or(|written| !written.is_empty());
+    let token_endpoints = token_endpoints::written(&mut table, &place, attaches);
     let cookies = table.choice("cookies", &[("drop", false), ("pass", true)]);
     let set_headers = set_headers(&mut table, written.as_deref().unwrap_or_default());
     let default_query = default_query(&mut table, written.as_deref().unwrap_or_default());
@@ -96,6 +100,7 @@ fn route(
     Some(CheckedRoute {
         is_limited: has_preset || access.is_written,
         path,
+        has_token_endpoints: token_endpoints.is_some(),
         route: Route {
             name,
             prefix,
@@ -107,7 +112,7 @@ fn route(
             deny: access.deny,
             warn: access.warn,
             public: access.public,
-            token_endpoints,
+            token_endpoints: token_endpoints.unwrap_or(TokenEndpoints::Deny),
             pass_cookies: cookies.unwrap_or(false),
             set_headers,
             default_query,
@@ -214,32 +219,6 @@ fn access(table: &mut Table<'_>, preset: Option<Preset>, place: &str) -> Option<
             .unwrap_or_default(),
         is_written,
     })
-}
-
-fn token_endpoints(table: &mut Table<'_>, place: &str) -> TokenEndpoints {
-    let words = [
-        ("deny", Some(TokenEndpoints::Deny)),
-        ("forward", Some(TokenEndpoints::Forward)),
-        ("decoy", None),
-    ];
-    match table.choice("token_endpoints", &words) {
-        None | Some(Some(TokenEndpoints::Deny)) => TokenEndpoints::Deny,
-        Some(Some(TokenEndpoints::Forward)) => {
-            table.reading.waive("forward", place.to_owned());
-            TokenEndpoints::Forward
-        }
-        Some(None) => {
-            let span = table
-                .value("token_endpoints")
-                .map(Spanned::span)
-                .unwrap_or_default();
-            let hint = "leave it out (\"deny\"); it is described for a later version";
-            table
-                .reading
-                .mistake(span, "`decoy` is not in this version yet", hint);
-            TokenEndpoints::Deny
-        }
-    }
 }
 
 fn replay_limit(table: &mut Table<'_>) -> usize {

@@ -9,6 +9,7 @@ mod rules;
 mod secrets;
 mod sources;
 mod steps;
+mod token_endpoints;
 
 use std::path::Path;
 

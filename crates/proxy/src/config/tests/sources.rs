@@ -6,7 +6,7 @@ use expect_test::expect;
 use token_source::{Kind, credential::Proof};
 
 use super::nothing;
-use crate::config::{Config, Environment, FlagForm, ListenAddress, Source};
+use crate::config::{Config, Environment, FlagForm, ListenAddress, Source, TokenEndpoints};
 
 #[test]
 fn the_first_place_named_wins() {
@@ -105,6 +105,7 @@ fn flags_stand_for_a_file() {
         }
     ));
     assert!(config.routes[0].allow.is_none() && config.waivers.is_empty());
+    assert_eq!(config.routes[0].token_endpoints, TokenEndpoints::Decoy);
 
     let plain = FlagForm {
         upstream: Some("http://cpd".into()),

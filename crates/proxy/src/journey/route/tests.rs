@@ -116,6 +116,7 @@ fn patterns_mean_methods_and_segments() {
     assert!(matches(&get, Method::GET, "/ml;a=b/v%31/x"));
     assert!(!matches(&get, Method::POST, "/ml/v1/x"));
     assert!(!matches(&get, Method::GET, "/ml/v12/x"));
+    assert!(!matches(&get, Method::GET, "/ml/v1"));
     let exact = pattern(&[], &["products"], false);
     assert!(matches(&exact, Method::PUT, "/products"));
     assert!(!matches(&exact, Method::PUT, "/products/x"));
@@ -163,7 +164,7 @@ fn token_machines_are_closed_in_every_spelling() {
         "/v1/orchestrate/x",
         "/authors",
     ] {
-        assert_eq!(pass(&attached, path), Ok(false), "{path}");
+        assert_eq!(pass(&attached, path), Ok(Passage::Attached), "{path}");
     }
     attached.base_path = "/icp4d-api".into();
     assert_eq!(
@@ -177,7 +178,7 @@ fn token_machines_are_closed_in_every_spelling() {
     );
     assert_eq!(
         pass(&route(&[], false), "/icp4d-api/v1/authorize"),
-        Ok(false),
+        Ok(Passage::Attached),
         "nothing is attached"
     );
 }
@@ -190,8 +191,8 @@ fn allow_deny_warn_and_public() {
     route.public = vec![pattern(&[Method::GET], &["version"], false)];
     let pass =
         |route: &Route, method: Method, path| route.pass(&method, Path::parse(path).unwrap());
-    assert_eq!(pass(&route, Method::GET, "/ml/x"), Ok(false));
-    assert_eq!(pass(&route, Method::GET, "/version"), Ok(true));
+    assert_eq!(pass(&route, Method::GET, "/ml/x"), Ok(Passage::Attached));
+    assert_eq!(pass(&route, Method::GET, "/version"), Ok(Passage::Public));
     assert_eq!(
         pass(&route, Method::POST, "/version"),
         Err(Fault::PathNotAllowed)
@@ -201,5 +202,8 @@ fn allow_deny_warn_and_public() {
         Err(Fault::PathNotAllowed)
     );
     route.warn = true;
-    assert_eq!(pass(&route, Method::POST, "/version"), Ok(false));
+    assert_eq!(
+        pass(&route, Method::POST, "/version"),
+        Ok(Passage::Attached)
+    );
 }
