@@ -20,6 +20,7 @@ mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
 mod ambiguous_requests_in_bulk;
 mod answers_are_one_answer;
+mod answers_lead_to_the_listener;
 mod any_login_can_be_written;
 mod any_request_arrives;
 mod bodies_are_streamed;

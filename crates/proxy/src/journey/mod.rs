@@ -3,10 +3,12 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod cookies;
 pub mod downgrade;
 pub mod forward;
 pub mod kept;
 pub mod limit;
+pub mod location;
 pub mod multiplex;
 pub mod pool;
 pub mod progress;
@@ -304,7 +306,8 @@ async fn steps(
     // respond
     let (mut answer, mut passing) = answer;
     let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
-    respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
+    let tls = listener.admission.tls;
+    respond::clean(&mut answer, route, pool.upstream(), &attached, tls, trip)?;
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
