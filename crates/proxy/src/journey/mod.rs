@@ -10,6 +10,7 @@ pub mod kept;
 pub mod limit;
 pub mod location;
 pub mod multiplex;
+pub mod needle;
 pub mod pool;
 pub mod progress;
 pub mod query;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, response::Parts,
 };
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     pool::Upstream,
     rewrite::{drop_hop_by_hop, framing_is_clear},
     route::Route,
-    trip::{REQUEST_ID, Trip},
+    trip::{Part, REQUEST_ID, Trip},
 };
 use crate::fault::Fault;
 
@@ -49,10 +50,15 @@ pub fn clean(
     let mut masked = false;
     for built in attached {
         masked |= built.mask(&mut head.headers);
+        // The words beside the status are the upstream's, too; without them come the usual ones.
+        let said = head.extensions.get::<ReasonPhrase>();
+        if said.is_some_and(|reason| built.stands_in(reason.as_bytes())) {
+            head.extensions.remove::<ReasonPhrase>();
+            masked = true;
+        }
     }
     if masked {
-        tracing::warn!(route = %route.name, "the upstream put the credential into a header of its answer");
-        trip.scrubbed();
+        trip.scrubbed(Part::Header);
     }
     if let Some(outcome) = trip.replay {
         let outcome = outcome.name();
@@ -86,8 +92,7 @@ pub fn clean_trailers(
         masked |= built.mask(trailers);
     }
     if masked {
-        tracing::warn!("the upstream put the credential into the trailers of its answer");
-        trip.scrubbed();
+        trip.scrubbed(Part::Trailer);
     }
 }
 
