@@ -50,6 +50,7 @@ mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
 mod targets_say_what_they_said;
+mod the_credential_does_not_come_back;
 mod the_former_license_token_is_tried;
 mod tls_both_ways;
 mod token_endpoints_are_closed;

@@ -310,6 +310,7 @@ pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
         public: Vec::new(),
         token_endpoints: TokenEndpoints::Deny,
         pass_cookies: false,
+        scrub_body: false,
         set_headers: Vec::new(),
         default_query: Vec::new(),
         drop_query: Vec::new(),

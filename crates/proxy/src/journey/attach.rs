@@ -202,6 +202,13 @@ impl Built {
         self.form.put_on(headers, target);
     }
 
+    /// What finds the value in an answer, and the value before it.
+    pub fn needles(&self) -> impl Iterator<Item = Rc<[Needle]>> {
+        let both = [Some(&self.needles), self.before.as_ref()];
+        let some = both.into_iter().flatten();
+        some.filter(|needles| !needles.is_empty()).cloned()
+    }
+
     /// Whether the value stands in a text of an answer.
     pub fn stands_in(&self, text: &[u8]) -> bool {
         self.masked(text).is_some()

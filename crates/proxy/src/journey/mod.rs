@@ -18,6 +18,7 @@ pub mod replay;
 pub mod respond;
 pub mod rewrite;
 pub mod route;
+pub mod scrub;
 pub mod streams;
 pub mod token_endpoints;
 pub mod trip;
@@ -43,6 +44,7 @@ use self::{
     pool::{Pool, Upstream},
     replay::Spare,
     route::{Path, Route},
+    scrub::Scrub,
     trip::Trip,
     upload::Upload,
 };
@@ -312,6 +314,8 @@ async fn steps(
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
+    } else if route.rewrite.scrub_body && !passing.incoming.is_end_stream() {
+        passing.scrub = Scrub::of(&answer.headers, &attached)?;
     }
     passing.attached = attached;
     passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;

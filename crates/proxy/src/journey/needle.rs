@@ -194,7 +194,7 @@ impl fmt::Debug for Needle {
 const SHORTEST: usize = 8;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     /// A value of few characters, so that it overlaps with itself, and a text that has much of it.
-    fn value_and_text() -> impl Strategy<Value = (String, Vec<u8>)> {
+    pub(in super::super) fn value_and_text() -> impl Strategy<Value = (String, Vec<u8>)> {
         "[ab%&+\\\\2]{8,10}".prop_flat_map(|value| {
             let of_it = (Just(value.clone()), 0..=value.len(), any::<u64>())
                 .prop_map(|(value, size, choices)| spelled(&value[..size], choices));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     /// The text with `*` for each byte of each reading of the value, found by trying everything.
-    fn naively_masked(value: &str, text: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn naively_masked(value: &str, text: &[u8]) -> Vec<u8> {
         fn longest(value: &[u8], text: &[u8]) -> Option<usize> {
             let Some((&byte, rest)) = value.split_first() else {
                 return Some(0);

@@ -49,6 +49,8 @@ pub struct Trip {
 pub enum Part {
     /// A header, or the reason beside the status.
     Header,
+    /// The body.
+    Body,
     /// A trailer.
     Trailer,
 }
@@ -58,6 +60,7 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
+            Self::Body => "body",
             Self::Trailer => "trailer",
         }
     }
