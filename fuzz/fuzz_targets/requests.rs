@@ -175,6 +175,7 @@ fn route() -> Route {
             default_query: Vec::new(),
             set_headers: Vec::new(),
             pass_cookies: false,
+            scrub_body: false,
             forwarded: Forwarded::Remove,
             host: HeaderValue::from_static("upstream"),
             via: Via::new("fuzzed".into()),

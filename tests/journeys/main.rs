@@ -20,6 +20,7 @@ mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
 mod ambiguous_requests_in_bulk;
 mod answers_are_one_answer;
+mod answers_lead_to_the_listener;
 mod any_login_can_be_written;
 mod any_request_arrives;
 mod bodies_are_streamed;
@@ -51,6 +52,7 @@ mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
 mod targets_say_what_they_said;
+mod the_credential_does_not_come_back;
 mod the_former_license_token_is_tried;
 mod tls_both_ways;
 mod token_endpoints_are_closed;

@@ -27,7 +27,7 @@ pub struct RouteTally {
     requests: RefCell<Vec<((&'static str, u16), u64)>>,
     faults: RefCell<Vec<(&'static str, u64)>>,
     replays: RefCell<Vec<(&'static str, u64)>>,
-    scrubbed: Cell<u64>,
+    scrubbed: RefCell<Vec<(&'static str, u64)>>,
     in_flight: Cell<u64>,
     duration: Histogram,
     overhead: Histogram,
@@ -60,8 +60,8 @@ pub struct RouteCounts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Answers of 401 to an attached credential, by what came of them.
     pub replays: BTreeMap<&'static str, u64>,
-    /// Answers in whose headers a credential was overwritten.
-    pub scrubbed: u64,
+    /// Answers in which a credential was overwritten, by the part of them that it stood in.
+    pub scrubbed: BTreeMap<&'static str, u64>,
     /// Requests under way.
     pub in_flight: u64,
     /// From the head of a request to the end of its answer.
@@ -164,9 +164,9 @@ impl RouteTally {
         count(&self.replays, outcome);
     }
 
-    /// A credential was overwritten in the headers of an answer.
-    pub fn scrubbed(&self) {
-        add(&self.scrubbed, 1);
+    /// A credential was overwritten in a part of an answer.
+    pub fn scrubbed(&self, part: &'static str) {
+        count(&self.scrubbed, part);
     }
 
     fn counts(&self) -> RouteCounts {
@@ -174,7 +174,7 @@ impl RouteTally {
             requests: self.requests.borrow().iter().copied().collect(),
             faults: self.faults.borrow().iter().copied().collect(),
             replays: self.replays.borrow().iter().copied().collect(),
-            scrubbed: self.scrubbed.get(),
+            scrubbed: self.scrubbed.borrow().iter().copied().collect(),
             in_flight: self.in_flight.get(),
             duration: self.duration.counts(),
             overhead: self.overhead.counts(),
@@ -227,7 +227,9 @@ impl RouteCounts {
         for (outcome, count) in other.replays {
             *self.replays.entry(outcome).or_default() += count;
         }
-        self.scrubbed += other.scrubbed;
+        for (part, count) in other.scrubbed {
+            *self.scrubbed.entry(part).or_default() += count;
+        }
         self.in_flight += other.in_flight;
         self.duration.add(&other.duration);
         self.overhead.add(&other.overhead);

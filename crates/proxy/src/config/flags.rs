@@ -313,6 +313,7 @@ pub(super) fn route(name: &Arc<str>, scheme: Option<&str>) -> Route {
             None => TokenEndpoints::Deny,
         },
         pass_cookies: false,
+        scrub_body: false,
         set_headers: Vec::new(),
         default_query: Vec::new(),
         drop_query: Vec::new(),

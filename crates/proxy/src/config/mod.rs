@@ -184,6 +184,8 @@ pub struct Route {
     pub token_endpoints: TokenEndpoints,
     /// Whether cookies pass, both ways.
     pub pass_cookies: bool,
+    /// Whether the credential is looked for, and overwritten, in the bodies of answers.
+    pub scrub_body: bool,
     /// Headers set on each request.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters added when absent: name and value, both percent-encoded.
@@ -280,7 +282,7 @@ pub struct Log {
 /// A defence that the operator gave up by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiver {
-    /// `insecure`, `plain_http`, `anyone`, `allow_all`, `forward`.
+    /// `insecure`, `plain_http`, `anyone`, `allow_all`, `forward`, `scrub_body`.
     pub kind: &'static str,
     /// What it was given up for, such as `upstream.platform`.
     pub place: String,

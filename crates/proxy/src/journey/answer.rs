@@ -20,8 +20,9 @@ use super::{
     pool::{Connection, Pool},
     progress::Progress,
     respond::clean_trailers,
+    scrub::Scrub,
     streams::Stream,
-    trip::Trip,
+    trip::{Part, Trip},
     upgrade::Tunnel,
     upload::Cut,
 };
@@ -62,6 +63,8 @@ pub struct Passing {
     pub attached: Attached,
     /// No cookies in trailers either.
     pub drops_cookies: bool,
+    /// What looks for the credential in the body.
+    pub scrub: Option<Box<Scrub>>,
 }
 
 /// An upstream's body.
@@ -160,6 +163,7 @@ impl Passing {
             waits: false,
             attached: Attached::new(),
             drops_cookies: false,
+            scrub: None,
         }
     }
 
@@ -205,6 +209,32 @@ impl Passing {
                 carrier.put_back(&self.pool);
             }
         });
+    }
+
+    /// The next frame that is there to go on.
+    fn poll_frame(
+        &mut self,
+        trip: &Trip,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(scrub) = &mut self.scrub else {
+            return Pin::new(&mut self.incoming).poll_frame(cx);
+        };
+        loop {
+            let frame = ready!(scrub.poll_frame(&mut self.incoming, cx)).transpose()?;
+            if scrub.is_news() {
+                trip.scrubbed(Part::Body);
+            }
+            let piece = frame.as_ref().and_then(Frame::data_ref);
+            if piece.is_none_or(|piece| !piece.is_empty()) {
+                return Poll::Ready(frame.map(Ok));
+            }
+            self.waits = false;
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream() && self.scrub.as_ref().is_none_or(|scrub| scrub.is_empty())
     }
 
     fn clean(&self, trailers: &mut HeaderMap, trip: &Trip) {
@@ -304,14 +334,14 @@ impl Body for Answer {
             (Source::Upstream(passing), Some(trip)) => (passing, trip),
             _ => return Poll::Ready(None),
         };
-        match Pin::new(&mut passing.incoming).poll_frame(cx) {
+        match passing.poll_frame(trip, cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 passing.waits = false;
                 if let Some(trailers) = frame.trailers_mut() {
                     passing.clean(trailers, trip);
                 }
                 trip.sent(frame.data_ref().map_or(0, Bytes::len));
-                if passing.incoming.is_end_stream() {
+                if passing.is_end_stream() {
                     this.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -343,7 +373,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
-            Source::Upstream(passing) => passing.incoming.is_end_stream(),
+            Source::Upstream(passing) => passing.is_end_stream(),
             Source::Switch(_) => true,
         }
     }

@@ -2,15 +2,18 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
-use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use smallvec::SmallVec;
 use token_source::{Feed, Generation, Proof, Token, clock};
 use tokio::time::Instant;
 
-use super::rewrite::Target;
+use super::{
+    needle::{Needle, masked},
+    rewrite::Target,
+};
 use crate::{config::Place, fault::Fault};
 
 /// Which credential is put where on the requests of a route.
@@ -38,8 +41,10 @@ pub struct Built {
     pub generation: Generation,
     expires: Option<Instant>,
     form: Form,
-    /// Finds the value in an answer, raw and percent-encoded.
-    needles: SmallVec<[Finder<'static>; 2]>,
+    /// Find the value in an answer.
+    needles: Rc<[Needle]>,
+    /// Those of the value that the same worker attached before: an upstream may still show that one.
+    before: Option<Rc<[Needle]>>,
 }
 
 /// A value as it stands on a request.
@@ -133,7 +138,7 @@ impl Attacher {
         let is_in_force = token.generation == feed.generation();
         Some(match is_in_force {
             true => self.build(&token),
-            false => Rc::new(Built::new(&token, &self.attachment.place)),
+            false => Rc::new(Built::new(&token, &self.attachment.place, None)),
         })
     }
 
@@ -162,7 +167,11 @@ impl Attacher {
     }
 
     fn build(&self, token: &Token) -> Rc<Built> {
-        let built = Rc::new(Built::new(token, &self.attachment.place));
+        let before = match self.built.borrow().as_deref() {
+            Some(last) if last.generation == token.generation => last.before.clone(),
+            last => last.map(|last| Rc::clone(&last.needles)),
+        };
+        let built = Rc::new(Built::new(token, &self.attachment.place, before));
         self.built.replace(Some(Rc::clone(&built)));
         built
     }
@@ -173,22 +182,19 @@ impl Built {
         clippy::disallowed_methods,
         reason = "the value is looked for in answers"
     )]
-    fn new(token: &Token, place: &Place) -> Self {
+    fn new(token: &Token, place: &Place, before: Option<Rc<[Needle]>>) -> Self {
         let value = token.value.expose_secret();
-        let encoded = utf8_percent_encode(value, QUERY_VALUE).to_string();
-        let mut needles = SmallVec::new();
-        // A short value would be found, and overwritten, where it is none; no real credential is that short.
-        if value.len() >= SHORTEST_NEEDLE {
-            needles.push(Finder::new(value).into_owned());
-            if encoded != value {
-                needles.push(Finder::new(&encoded).into_owned());
-            }
-        }
+        // The padding of base64 is often left out, and says nothing.
+        let needles = [
+            Needle::new(value.trim_end_matches('=')),
+            secret_of_pair(value, place).and_then(|secret| Needle::new(&secret)),
+        ];
         Self {
             generation: token.generation,
             expires: token.expires,
             form: Form::new(&token.value, place),
-            needles,
+            needles: needles.into_iter().flatten().collect(),
+            before,
         }
     }
 
@@ -197,29 +203,47 @@ impl Built {
         self.form.put_on(headers, target);
     }
 
+    /// What finds the value in an answer, and the value before it.
+    pub fn needles(&self) -> impl Iterator<Item = Rc<[Needle]>> {
+        let both = [Some(&self.needles), self.before.as_ref()];
+        let some = both.into_iter().flatten();
+        some.filter(|needles| !needles.is_empty()).cloned()
+    }
+
+    /// Whether the value stands in a text of an answer.
+    pub fn stands_in(&self, text: &[u8]) -> bool {
+        self.masked(text).is_some()
+    }
+
     /// Overwrites the value with `*` wherever it stands in a header of an answer; says whether it stood there.
     pub fn mask(&self, headers: &mut HeaderMap) -> bool {
         let mut found = false;
         for value in headers.values_mut() {
-            for needle in &self.needles {
-                // Most headers are shorter than a token, and a search has its price before the first byte.
-                if value.len() < needle.needle().len() {
-                    continue;
-                }
-                let hits: SmallVec<[usize; 2]> = needle.find_iter(value.as_bytes()).collect();
-                if hits.is_empty() {
-                    continue;
-                }
-                let mut masked = value.as_bytes().to_vec();
-                for at in hits {
-                    masked[at..at + needle.needle().len()].fill(b'*');
-                }
+            if let Some(masked) = self.masked(value.as_bytes()) {
                 *value = HeaderValue::from_bytes(&masked).expect("asterisks may stand in a header");
                 found = true;
             }
         }
         found
     }
+
+    fn masked(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let before = self.before.as_deref().unwrap_or_default();
+        masked(self.needles.iter().chain(before), text)
+    }
+}
+
+/// The password or key in a value that is `user:key` in base64, which an upstream can tell as well as the whole.
+fn secret_of_pair(value: &str, place: &Place) -> Option<Zeroizing<String>> {
+    let Place::Header { scheme, .. } = place else {
+        return None;
+    };
+    let is_pair = ["Basic", "ZenApiKey"]
+        .iter()
+        .any(|pairs| scheme.eq_ignore_ascii_case(pairs));
+    let pair = Zeroizing::new(BASE64_STANDARD.decode(value).ok().filter(|_| is_pair)?);
+    let (_, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some(Zeroizing::new(secret.to_owned()))
 }
 
 impl std::fmt::Debug for Built {
@@ -263,8 +287,6 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-const SHORTEST_NEEDLE: usize = 8;
 
 #[cfg(test)]
 impl Attachment {

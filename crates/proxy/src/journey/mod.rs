@@ -3,12 +3,15 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod cookies;
 pub mod decoy;
 pub mod downgrade;
 pub mod forward;
 pub mod kept;
 pub mod limit;
+pub mod location;
 pub mod multiplex;
+pub mod needle;
 pub mod pool;
 pub mod progress;
 pub mod query;
@@ -16,6 +19,7 @@ pub mod replay;
 pub mod respond;
 pub mod rewrite;
 pub mod route;
+pub mod scrub;
 pub mod streams;
 pub mod token_endpoints;
 pub mod trip;
@@ -43,6 +47,7 @@ use self::{
     pool::{Pool, Upstream},
     replay::Spare,
     route::{Passage, Path, Route},
+    scrub::Scrub,
     trip::Trip,
     upload::Upload,
 };
@@ -345,10 +350,13 @@ async fn steps(
     // respond
     let (mut answer, mut passing) = answer;
     let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
-    respond::clean(&mut answer, route, pool.upstream(), &attached, trip)?;
+    let tls = listener.admission.tls;
+    respond::clean(&mut answer, route, pool.upstream(), &attached, tls, trip)?;
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
+    } else if route.rewrite.scrub_body && !passing.incoming.is_end_stream() {
+        passing.scrub = Scrub::of(&answer.headers, &attached)?;
     }
     passing.attached = attached;
     passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;

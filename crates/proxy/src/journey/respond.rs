@@ -6,20 +6,21 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, response::Parts,
 };
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 
 use super::{
     answer::Answer,
     attach::Attached,
+    cookies, location,
     pool::Upstream,
-    query::without,
     rewrite::{drop_hop_by_hop, framing_is_clear},
     route::Route,
-    trip::{REQUEST_ID, Trip},
+    trip::{Part, REQUEST_ID, Trip},
 };
 use crate::fault::Fault;
 
-/// Makes the head of an upstream's answer fit to be passed on.
+/// Makes the head of an upstream's answer fit to be passed on. `tls`: clients speak TLS with the listener.
 ///
 /// # Errors
 /// `upstream_protocol` for what is [no answer](is_answer).
@@ -28,6 +29,7 @@ pub fn clean(
     route: &Route,
     upstream: &Upstream,
     attached: &Attached,
+    tls: bool,
     trip: &Trip,
 ) -> Result<(), Fault> {
     if !is_answer(head) {
@@ -41,23 +43,22 @@ pub fn clean(
     head.version = http::Version::HTTP_11;
     if route.rewrite.attaches && !route.rewrite.pass_cookies {
         head.headers.remove(header::SET_COOKIE);
+    } else {
+        cookies::adopt(&mut head.headers, route, tls);
     }
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if let Some(mapped) = head
-            .headers
-            .get(&name)
-            .and_then(|at| map_back(at, route, upstream))
-        {
-            head.headers.insert(name, mapped);
-        }
-    }
+    location::map_back(&mut head.headers, route, upstream);
     let mut masked = false;
     for built in attached {
         masked |= built.mask(&mut head.headers);
+        // The words beside the status are the upstream's, too; without them come the usual ones.
+        let said = head.extensions.get::<ReasonPhrase>();
+        if said.is_some_and(|reason| built.stands_in(reason.as_bytes())) {
+            head.extensions.remove::<ReasonPhrase>();
+            masked = true;
+        }
     }
     if masked {
-        tracing::warn!(route = %route.name, "the upstream put the credential into a header of its answer");
-        trip.scrubbed();
+        trip.scrubbed(Part::Header);
     }
     if let Some(outcome) = trip.replay {
         let outcome = outcome.name();
@@ -91,8 +92,7 @@ pub fn clean_trailers(
         masked |= built.mask(trailers);
     }
     if masked {
-        tracing::warn!("the upstream put the credential into the trailers of its answer");
-        trip.scrubbed();
+        trip.scrubbed(Part::Trailer);
     }
 }
 
@@ -213,61 +213,6 @@ pub fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
         HeaderValue::from_static(EXPOSED),
     );
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-}
-
-/// Where an upstream's own address is told to the client, the listener's path for it; without forged parameters.
-fn map_back(location: &HeaderValue, route: &Route, upstream: &Upstream) -> Option<HeaderValue> {
-    let location = location.to_str().ok()?;
-    let origin = upstream.connector.origin();
-    let scheme = if origin.tls { "https://" } else { "http://" };
-    let rest = match location.get(..scheme.len()) {
-        Some(start) if start.eq_ignore_ascii_case(scheme) => {
-            let (authority, path) = split_at_path(&location[scheme.len()..]);
-            let ours = upstream.authority.as_bytes();
-            let with_port = format!("{}:{}", origin.authority(), origin.port);
-            let same = authority.as_bytes().eq_ignore_ascii_case(ours)
-                || authority.eq_ignore_ascii_case(&with_port);
-            if !same {
-                return None;
-            }
-            path
-        }
-        _ if location.starts_with('/') && !location.starts_with("//") => location,
-        _ => return None,
-    };
-    let (path, query) = rest
-        .split_once('?')
-        .map_or((rest, None), |(path, query)| (path, Some(query)));
-    let under = |path: &&str| path.is_empty() || path.starts_with('/');
-    let path = path
-        .strip_prefix(&*route.base_path)
-        .filter(under)
-        .unwrap_or(path);
-    let mut mapped = String::new();
-    if route.strip_prefix {
-        for segment in &route.prefix {
-            mapped.push('/');
-            mapped.push_str(segment);
-        }
-    }
-    mapped.push_str(path);
-    if mapped.is_empty() {
-        mapped.push('/');
-    }
-    if let Some(query) = query
-        .map(|query| without(query, &route.rewrite.dropped_query))
-        .filter(|q| !q.is_empty())
-    {
-        mapped.push('?');
-        mapped.push_str(&query);
-    }
-    // A browser takes `//host` and `/\host` for another host.
-    let elsewhere = mapped.starts_with("//") || mapped.starts_with("/\\");
-    HeaderValue::try_from(mapped).ok().filter(|_| !elsewhere)
-}
-
-fn split_at_path(rest: &str) -> (&str, &str) {
-    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
 }
 
 /// What the proxy calls itself in `Proxy-Status`.

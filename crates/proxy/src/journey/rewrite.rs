@@ -29,6 +29,8 @@ pub struct Rewrite {
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
     /// Cookies pass.
     pub pass_cookies: bool,
+    /// The credential is looked for in the bodies of answers: they have to come whole and as they are.
+    pub scrub_body: bool,
     /// What becomes of `Forwarded` and `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// The upstream's authority.
@@ -91,6 +93,10 @@ impl Rewrite {
         }
         for (name, value) in &self.set_headers {
             head.headers.insert(name, value.clone());
+        }
+        if self.scrub_body {
+            let identity = HeaderValue::from_static("identity");
+            head.headers.insert(header::ACCEPT_ENCODING, identity);
         }
         head.headers.insert(header::HOST, self.host.clone());
         self.via.append(&mut head.headers, head.version);
@@ -160,6 +166,8 @@ impl Rewrite {
             "connection" | "keep-alive" | "te" | "upgrade" | "http2-settings" => true,
             "authorization" | "x-proxy-key" => self.attaches,
             "cookie" => self.attaches && !self.pass_cookies,
+            // In two parts of an answer nobody finds what stands across both.
+            "range" | "if-range" => self.scrub_body,
             "forwarded" => self.forwarded == Forwarded::Remove,
             _ if text.starts_with("proxy-") => true,
             _ if text.starts_with("x-forwarded-") => self.forwarded == Forwarded::Remove,
@@ -367,6 +375,7 @@ impl Default for Rewrite {
             default_query: Vec::new(),
             set_headers: Vec::new(),
             pass_cookies: false,
+            scrub_body: false,
             forwarded: Forwarded::Remove,
             host: HeaderValue::from_static("upstream:1"),
             via: Via::new("watsonx-auth-proxy-test".into()),

@@ -46,6 +46,28 @@ pub struct Trip {
     complete: bool,
 }
 
+/// A part of an answer that a credential was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A header, or the reason beside the status.
+    Header,
+    /// The body.
+    Body,
+    /// A trailer.
+    Trailer,
+}
+
+impl Part {
+    /// The word for it in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+            Self::Trailer => "trailer",
+        }
+    }
+}
+
 impl Trip {
     /// Begins the record; `unrouted` counts it until a route is known.
     pub fn begin(
@@ -106,9 +128,15 @@ impl Trip {
         self.tally.replay(outcome.name());
     }
 
-    /// A credential was overwritten in the headers of the answer.
-    pub fn scrubbed(&self) {
-        self.tally.scrubbed();
+    /// A credential was overwritten in a part of the answer.
+    pub fn scrubbed(&self, part: Part) {
+        let (route, part) = (self.route.as_deref(), part.name());
+        tracing::warn!(
+            route,
+            part,
+            "the upstream put the credential into its answer, where it was overwritten"
+        );
+        self.tally.scrubbed(part);
     }
 
     /// Bytes of the answer's body went on.

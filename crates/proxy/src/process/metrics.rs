@@ -191,12 +191,11 @@ impl Encoder<'_, '_> {
             "Answers in which a credential was overwritten",
             MetricType::Counter,
             |family| {
-                for (route, of) in routes.iter().filter(|(_, of)| of.scrubbed > 0) {
-                    counter(
-                        family,
-                        &[("route", &**route), ("where", "header")],
-                        of.scrubbed,
-                    )?;
+                for (route, of) in routes {
+                    for (part, count) in &of.scrubbed {
+                        let labels = [("route", &**route), ("where", *part)];
+                        counter(family, &labels, *count)?;
+                    }
                 }
                 Ok(())
             },

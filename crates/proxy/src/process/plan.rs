@@ -138,6 +138,7 @@ fn build_route(
             default_query: route.default_query.iter().map(default_pair).collect(),
             set_headers: route.set_headers.clone(),
             pass_cookies: route.pass_cookies,
+            scrub_body: route.scrub_body,
             forwarded: route.forwarded,
             host: upstream.authority.clone(),
             via: via.clone(),

@@ -74,6 +74,7 @@ fn route(
     let attaches = written.as_ref().is_none_or(|written| !written.is_empty());
     let token_endpoints = token_endpoints::written(&mut table, &place, attaches);
     let cookies = table.choice("cookies", &[("drop", false), ("pass", true)]);
+    let scrub_body = scrub_body(&mut table, written.as_deref().unwrap_or_default(), &place);
     let set_headers = set_headers(&mut table, written.as_deref().unwrap_or_default());
     let default_query = default_query(&mut table, written.as_deref().unwrap_or_default());
     let max_body = table.size("max_body").map(Spanned::into_inner);
@@ -83,7 +84,7 @@ fn route(
     let forwarded = table
         .choice("forwarded", &words)
         .unwrap_or(Forwarded::Remove);
-    table.later(&["scrub_body", "rate_limit"]);
+    table.later(&["rate_limit"]);
     let has_preset = table.key("preset").is_some();
     table.done();
 
@@ -114,6 +115,7 @@ fn route(
             public: access.public,
             token_endpoints: token_endpoints.unwrap_or(TokenEndpoints::Deny),
             pass_cookies: cookies.unwrap_or(false),
+            scrub_body,
             set_headers,
             default_query,
             drop_query: preset.map(Preset::drop_query).unwrap_or_default(),
@@ -219,6 +221,26 @@ fn access(table: &mut Table<'_>, preset: Option<Preset>, place: &str) -> Option<
             .unwrap_or_default(),
         is_written,
     })
+}
+
+/// What stands in a URL is what servers repeat in their pages; so there it is looked for unless the route says no.
+fn scrub_body(table: &mut Table<'_>, attached: &[attach::Written], place: &str) -> bool {
+    let is_in_query = attached
+        .iter()
+        .any(|one| matches!(one.attachment.place, Place::Query { .. }));
+    let written = table.boolean("scrub_body");
+    if written == Some(false) && is_in_query {
+        table.reading.waive("scrub_body", place.to_owned());
+    }
+    if written == Some(true)
+        && table.key("attach").is_none()
+        && let Some(span) = table.key("scrub_body")
+    {
+        let hint = "leave it out, or attach a credential";
+        let what = "nothing is attached here, so there is nothing to look for";
+        table.reading.mistake(span, what, hint);
+    }
+    written.unwrap_or(is_in_query)
 }
 
 fn replay_limit(table: &mut Table<'_>) -> usize {

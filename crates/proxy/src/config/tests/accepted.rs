@@ -83,6 +83,47 @@ allow = ["GET /snapshot"]
 }
 
 #[test]
+fn bodies_are_searched_where_the_credential_stands_in_the_url() {
+    let text = r#"
+[credential.url.token]
+value = { env = "T" }
+[route.default]
+path = "/default"
+upstream = "base"
+attach = [{ credential = "url", query = "token" }]
+[route.waived]
+path = "/waived"
+upstream = "base"
+attach = [{ credential = "url" }, { credential = "url", query = "token" }]
+scrub_body = false
+[route.header]
+path = "/header"
+upstream = "base"
+attach = "url"
+[route.off]
+path = "/off"
+upstream = "base"
+attach = "url"
+scrub_body = false
+[route.on]
+path = "/on"
+upstream = "base"
+attach = "url"
+scrub_body = true
+"#;
+    let config = load(&with(text)).unwrap().config;
+    let searched: Vec<_> = (config.routes.iter())
+        .filter(|route| route.scrub_body)
+        .map(|route| &*route.name)
+        .collect();
+    assert_eq!(searched, ["default", "on"]);
+    let waived = config.waivers.iter().find(|w| w.kind == "scrub_body");
+    assert_eq!(waived.unwrap().place, "route.waived");
+    let all = config.waivers.iter().filter(|w| w.kind == "scrub_body");
+    assert_eq!(all.count(), 1, "off is no waiver where it is the default");
+}
+
+#[test]
 fn what_is_written_arrives() {
     let text = r#"
 workers = 3

@@ -1,0 +1,354 @@
+//! A value that must not reach a client, found however its characters are spelled: as they are, or as URLs, JSON,
+//! JavaScript and HTML write them.
+
+use std::{fmt, ops::Range};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use smallvec::{SmallVec, smallvec};
+
+/// A value, and the spellings of those of its characters that have more than one.
+pub struct Needle {
+    value: SecretString,
+    size: usize,
+    /// How many characters at its start have one spelling only; all of most tokens.
+    plain: usize,
+    spellings: Vec<(u8, Vec<String>)>,
+}
+
+/// What a text has of a value from one place on.
+struct Standing {
+    /// How many bytes of the text are the value.
+    size: Option<usize>,
+    /// The text ends before it is clear whether the value stands there, or how long it is.
+    goes_on: bool,
+}
+
+impl Needle {
+    /// Looks for a value of visible ASCII; `None` where it is so short that it would be found, and overwritten, where
+    /// it is none. No real credential is that short.
+    pub fn new(value: &str) -> Option<Self> {
+        if value.len() < SHORTEST {
+            return None;
+        }
+        let mut spellings: Vec<(u8, Vec<String>)> = Vec::new();
+        for byte in value.bytes().filter(|byte| !is_plain(*byte)) {
+            if spellings.iter().all(|(known, _)| *known != byte) {
+                spellings.push((byte, spellings_of(byte)));
+            }
+        }
+        let plain = value.bytes().position(|byte| !is_plain(byte));
+        Some(Self {
+            value: value.into(),
+            size: value.len(),
+            plain: plain.unwrap_or(value.len()),
+            spellings,
+        })
+    }
+
+    /// Tells `hit` each place where the value stands in a text; such places may overlap. What is returned is where the
+    /// value may begin that goes on behind the end of the text; the text's length, if nowhere.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the value is looked for in answers"
+    )]
+    pub fn find(&self, text: &[u8], mut hit: impl FnMut(Range<usize>)) -> usize {
+        let value = self.value.expose_secret().as_bytes();
+        let mut open = text.len();
+        let mut at = 0;
+        while let Some(next) = self.next_start(value[0], &text[at..]) {
+            at += next;
+            let standing = self.standing(value, &text[at..]);
+            if let Some(size) = standing.size {
+                hit(at..at + size);
+            }
+            if standing.goes_on {
+                open = open.min(at);
+            }
+            at += 1;
+        }
+        open
+    }
+
+    /// The next place where the value might stand, by the first byte alone.
+    fn next_start(&self, first: u8, text: &[u8]) -> Option<usize> {
+        match self.spellings(first) {
+            [] => memchr::memchr(first, text),
+            spellings => text.iter().position(|byte| {
+                *byte == first || spellings.iter().any(|s| s.as_bytes()[0] == *byte)
+            }),
+        }
+    }
+
+    /// Whether the value stands at the start of a text. Several readings are followed side by side: `%25` may be a
+    /// percent sign, or the beginning of `%2525`.
+    fn standing(&self, value: &[u8], text: &[u8]) -> Standing {
+        let (plain, value) = value.split_at(self.plain);
+        let common = plain.len().min(text.len());
+        let begins = plain[..common] == text[..common];
+        if !begins || common < plain.len() {
+            return Standing {
+                size: None,
+                goes_on: begins,
+            };
+        }
+        let mut ends: SmallVec<[usize; 4]> = smallvec![common];
+        let mut goes_on = false;
+        for &byte in value {
+            let mut next = SmallVec::new();
+            for &end in &ends {
+                let rest = &text[end..];
+                let mut read = |spelling: &[u8]| {
+                    let common = spelling.len().min(rest.len());
+                    if !rest[..common].eq_ignore_ascii_case(&spelling[..common]) {
+                        return;
+                    }
+                    if common < spelling.len() {
+                        goes_on = true;
+                    } else if !next.contains(&(end + common)) {
+                        next.push(end + common);
+                    }
+                };
+                // Case counts where a character stands for itself.
+                if rest.first().is_none_or(|first| *first == byte) {
+                    read(&[byte]);
+                }
+                for spelling in self.spellings(byte) {
+                    read(spelling.as_bytes());
+                }
+            }
+            if next.is_empty() {
+                return Standing {
+                    size: None,
+                    goes_on,
+                };
+            }
+            ends = next;
+        }
+        Standing {
+            size: ends.into_iter().max(),
+            goes_on,
+        }
+    }
+
+    fn spellings(&self, byte: u8) -> &[String] {
+        let found = self.spellings.iter().find(|(known, _)| *known == byte);
+        found.map_or(&[], |(_, spellings)| spellings)
+    }
+}
+
+/// A text with `*` wherever one of these values stands in it; `None` where none does.
+pub fn masked<'a>(needles: impl IntoIterator<Item = &'a Needle>, text: &[u8]) -> Option<Vec<u8>> {
+    let mut hits: SmallVec<[Range<usize>; 2]> = SmallVec::new();
+    // No spelling is shorter than the value, and most headers are.
+    let fitting = |needle: &&Needle| needle.size <= text.len();
+    for needle in needles.into_iter().filter(fitting) {
+        needle.find(text, |hit| hits.push(hit));
+    }
+    if hits.is_empty() {
+        return None;
+    }
+    let mut masked = text.to_vec();
+    for hit in hits {
+        masked[hit].fill(b'*');
+    }
+    Some(masked)
+}
+
+/// What nobody writes in another way than as it is: all that tokens in base64url and JWTs are made of.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+/// The other ways to write a character, whatever the case of their letters.
+fn spellings_of(byte: u8) -> Vec<String> {
+    let mut spellings = vec![
+        format!("%{byte:02x}"),
+        // A URL as the parameter of another, and once more.
+        format!("%25{byte:02x}"),
+        format!("%2525{byte:02x}"),
+        format!("\\{}", char::from(byte)),
+        format!("\\u00{byte:02x}"),
+        format!("\\x{byte:02x}"),
+        format!("&#{byte};"),
+        format!("&#0{byte};"),
+        format!("&#x{byte:02x};"),
+    ];
+    let named = match byte {
+        b' ' => "+",
+        b'"' => "&quot;",
+        b'&' => "&amp;",
+        b'\'' => "&apos;",
+        b'+' => "&plus;",
+        b'/' => "&sol;",
+        b'<' => "&lt;",
+        b'=' => "&equals;",
+        b'>' => "&gt;",
+        _ => return spellings,
+    };
+    spellings.push(named.to_owned());
+    spellings
+}
+
+impl fmt::Debug for Needle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Needle")
+    }
+}
+
+const SHORTEST: usize = 8;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Percent-encoded, but for letters, digits and what is kept.
+    fn percent(value: &str, keeps: &str) -> String {
+        let encode = |c: char| match c.is_ascii_alphanumeric() || keeps.contains(c) {
+            true => c.to_string(),
+            false => format!("%{:02X}", u32::from(c)),
+        };
+        value.chars().map(encode).collect()
+    }
+
+    #[test]
+    fn a_value_is_found_as_any_client_or_server_writes_it() {
+        let value = "canary+license/token=7c&\"<'>%\\~!*(),:;@$[x]";
+        let needle = Needle::new(value).unwrap();
+        let query = percent(value, "-._~");
+        let json = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let html = value.replace('&', "&amp;").replace('<', "&lt;");
+        let spellings = [
+            value.to_owned(),
+            query.clone(),
+            query.to_lowercase(),
+            // JavaScript, Java's forms, Python, Go and Spring, what browsers do to a query.
+            percent(value, "-_.!~*'()"),
+            percent(value, "-_.*"),
+            percent(value, "-_.~/"),
+            percent(value, "-._~!$&'()*+,;=:@"),
+            percent(value, "!$%&'()*+,-./:;=?@[\\]^_`{|}~"),
+            percent(&query, "-._~"),
+            percent(&percent(&query, ""), ""),
+            // JSON of PHP, Go and Gson; a script in a page.
+            json.clone(),
+            json.replace('/', "\\/"),
+            json.replace('&', "\\u0026").replace('<', "\\u003c"),
+            json.replace('=', "\\u003D").replace('\'', "\\u0027"),
+            value.replace('\\', "\\x5c").replace('"', "\\x22"),
+            // HTML by hand, of Go, PHP, Handlebars and Mustache.
+            html.replace('>', "&gt;").replace('"', "&quot;"),
+            html.replace('\'', "&#39;").replace('"', "&#34;"),
+            html.replace('\'', "&#039;"),
+            html.replace('\'', "&#x27;").replace('=', "&#x3D;"),
+            html.replace('/', "&#x2F;").replace('=', "&#x3D;"),
+        ];
+        for spelling in spellings {
+            let text = format!("before {spelling} after");
+            let mut hits = Vec::new();
+            let open = needle.find(text.as_bytes(), |hit| hits.push(hit));
+            assert!(
+                hits.iter()
+                    .any(|hit| hit.end == 7 + spelling.len() && hit.start == 7),
+                "{spelling}: {hits:?}"
+            );
+            assert_eq!(open, text.len(), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn another_value_is_not_found() {
+        let needle = Needle::new("canary+license").unwrap();
+        for text in [
+            "canary-license",
+            "canary license",
+            "Canary+license",
+            "canary%2Clicense",
+            "canary%2Blicens",
+            "canarylicense",
+            "",
+        ] {
+            assert_eq!(masked([&needle], text.as_bytes()), None, "{text}");
+        }
+        assert!(Needle::new("1234567").is_none());
+        assert_eq!(
+            masked([&Needle::new("12345678").unwrap()], b"a12345678b").unwrap(),
+            b"a********b"
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_value_shows_in_debug() {
+        let needle = Needle::new("canary+license").unwrap();
+        assert_eq!(format!("{needle:?}"), "Needle");
+    }
+
+    /// A value of few characters, so that it overlaps with itself, and a text that has much of it.
+    pub(in super::super) fn value_and_text() -> impl Strategy<Value = (String, Vec<u8>)> {
+        "[ab%&+\\\\2]{8,10}".prop_flat_map(|value| {
+            let of_it = (Just(value.clone()), 0..=value.len(), any::<u64>())
+                .prop_map(|(value, size, choices)| spelled(&value[..size], choices));
+            let piece = prop_oneof![
+                3 => of_it,
+                1 => "[ab%&+\\\\25u0;x#]{0,6}",
+            ];
+            let text =
+                prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes());
+            (Just(value), text)
+        })
+    }
+
+    /// Each character in a way that the bits choose.
+    fn spelled(value: &str, mut choices: u64) -> String {
+        let mut spelled = String::new();
+        for byte in value.bytes() {
+            let mut ways = vec![char::from(byte).to_string()];
+            if !is_plain(byte) {
+                ways.extend(spellings_of(byte));
+            }
+            let choice = choices as usize % ways.len();
+            choices = choices.rotate_right(5);
+            spelled.push_str(&ways[choice]);
+        }
+        spelled
+    }
+
+    /// The text with `*` for each byte of each reading of the value, found by trying everything.
+    pub(in super::super) fn naively_masked(value: &str, text: &[u8]) -> Vec<u8> {
+        fn longest(value: &[u8], text: &[u8]) -> Option<usize> {
+            let Some((&byte, rest)) = value.split_first() else {
+                return Some(0);
+            };
+            let mut ways = vec![char::from(byte).to_string()];
+            if !is_plain(byte) {
+                ways.extend(spellings_of(byte));
+            }
+            let after = |way: &String| {
+                let (start, after) = text.split_at_checked(way.len())?;
+                let is_way = start.eq_ignore_ascii_case(way.as_bytes())
+                    && (way.len() > 1 || start == way.as_bytes());
+                is_way
+                    .then(|| longest(rest, after))?
+                    .map(|size| size + way.len())
+            };
+            ways.iter().filter_map(after).max()
+        }
+        let mut masked = text.to_vec();
+        for at in 0..text.len() {
+            if let Some(size) = longest(value.as_bytes(), &text[at..]) {
+                masked[at..at + size].fill(b'*');
+            }
+        }
+        masked
+    }
+
+    proptest! {
+        #[test]
+        fn every_spelling_is_found((value, text) in value_and_text()) {
+            let needle = Needle::new(&value).unwrap();
+            let found = masked([&needle], &text).unwrap_or_else(|| text.clone());
+            prop_assert_eq!(found.escape_ascii().to_string(), naively_masked(&value, &text).escape_ascii().to_string());
+        }
+    }
+}

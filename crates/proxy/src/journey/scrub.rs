@@ -1,0 +1,211 @@
+//! The credential is overwritten in the body of an answer while it streams, across the borders of its pieces.
+
+use std::{
+    mem,
+    ops::Range,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use http_body::{Body, Frame};
+use smallvec::SmallVec;
+
+use super::{attach::Attached, needle::Needle, upload::Cut};
+use crate::fault::Fault;
+
+/// A filter in the way of a body. What it finds becomes as many `*`, so that the length stands; it holds back only what
+/// may be the beginning of a credential.
+#[derive(Debug)]
+pub struct Scrub {
+    needles: SmallVec<[Rc<[Needle]>; 2]>,
+    /// The end of what has come, as it came.
+    held: Bytes,
+    /// How many bytes of it belong to a hit that began before it.
+    covered: usize,
+    /// The trailers, where something had to go before them.
+    trailers: Option<Frame<Bytes>>,
+    /// The body has ended.
+    ended: bool,
+    found: bool,
+    told: bool,
+}
+
+impl Scrub {
+    /// A filter for the body of an answer with these headers; `None` where it is no text.
+    ///
+    /// # Errors
+    /// `upstream_protocol` for a text that is compressed, though nobody asked for that: it cannot be searched, and might
+    /// say the credential.
+    pub fn of(headers: &HeaderMap, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
+        let needles: SmallVec<_> = attached.iter().flat_map(|built| built.needles()).collect();
+        if needles.is_empty() || !is_text(headers) {
+            return Ok(None);
+        }
+        if is_encoded(headers) {
+            tracing::warn!(
+                "the upstream compressed a text that is to be searched for the credential; scrub_body = false lets it pass"
+            );
+            return Err(Fault::UpstreamProtocol);
+        }
+        Ok(Some(Box::new(Self::new(needles))))
+    }
+
+    fn new(needles: SmallVec<[Rc<[Needle]>; 2]>) -> Self {
+        Self {
+            needles,
+            held: Bytes::new(),
+            covered: 0,
+            trailers: None,
+            ended: false,
+            found: false,
+            told: false,
+        }
+    }
+
+    /// The next frame of a body. An empty piece says that all that came is held.
+    pub fn poll_frame<B>(
+        &mut self,
+        body: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>>
+    where
+        B: Body<Data = Bytes, Error = Cut> + Unpin,
+    {
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()? else {
+            let rest = self.end();
+            return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+        };
+        let frame = match frame.into_data() {
+            Ok(piece) => {
+                self.ended = body.is_end_stream();
+                Frame::data(self.pass(piece))
+            }
+            Err(trailers) => match self.end() {
+                rest if rest.is_empty() => trailers,
+                rest => {
+                    self.trailers = Some(trailers);
+                    Frame::data(rest)
+                }
+            },
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// Whether nothing is left here to go on.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.trailers.is_none()
+    }
+
+    /// Whether a credential was found; said once.
+    pub fn is_news(&mut self) -> bool {
+        self.found && !mem::replace(&mut self.told, true)
+    }
+
+    fn end(&mut self) -> Bytes {
+        self.ended = true;
+        self.pass(Bytes::new())
+    }
+
+    /// What can go on now: of what was held and this piece all but what may be the beginning of a credential.
+    fn pass(&mut self, piece: Bytes) -> Bytes {
+        let mut text = joined(mem::take(&mut self.held), piece);
+        let mut hits: SmallVec<[Range<usize>; 2]> = SmallVec::new();
+        let mut open = text.len();
+        for needle in self.needles.iter().flat_map(|of| of.iter()) {
+            open = open.min(needle.find(&text, |hit| hits.push(hit)));
+        }
+        self.found |= !hits.is_empty();
+        if self.ended {
+            open = text.len();
+        }
+        // What begins in the part that is held is found there again.
+        hits.retain(|hit| hit.start < open);
+        if self.covered > 0 {
+            hits.push(0..self.covered);
+        }
+        let covered = hits.iter().map(|hit| hit.end).max().unwrap_or(0);
+        self.covered = covered.saturating_sub(open);
+        self.held = text.split_off(open);
+        if hits.is_empty() {
+            return text;
+        }
+        let mut masked = BytesMut::from(text);
+        for hit in hits {
+            masked[hit.start..hit.end.min(open)].fill(b'*');
+        }
+        masked.freeze()
+    }
+}
+
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    if second.is_empty() {
+        return first;
+    }
+    let mut both = BytesMut::with_capacity(first.len() + second.len());
+    both.extend_from_slice(&first);
+    both.extend_from_slice(&second);
+    both.freeze()
+}
+
+/// Whether a body is one that people and programs read as text; one that does not say what it is may be.
+fn is_text(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    kinds.peek().is_none() || kinds.any(|kind| names_text(kind.as_bytes()))
+}
+
+fn names_text(kind: &[u8]) -> bool {
+    let end = memchr::memchr(b';', kind).unwrap_or(kind.len());
+    let name = kind[..end].trim_ascii().to_ascii_lowercase();
+    let Some(slash) = memchr::memchr(b'/', &name) else {
+        return true;
+    };
+    let (family, name) = (&name[..slash], &name[slash + 1..]);
+    let ending = memchr::memrchr(b'+', name).map(|plus| &name[plus + 1..]);
+    // A message repeats a request, as the answer to TRACE does.
+    matches!(family, b"text" | b"message")
+        || TEXTS.contains(&name)
+        || ending.is_some_and(|ending| TEXTS.contains(&ending))
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let is_none = |coding: &HeaderValue| {
+        coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    };
+    !codings.all(is_none)
+}
+
+/// Names behind the slash, or behind a plus, that mean text.
+const TEXTS: [&[u8]; 16] = [
+    b"json",
+    b"x-json",
+    b"ndjson",
+    b"x-ndjson",
+    b"jsonl",
+    b"jsonlines",
+    b"json-seq",
+    b"xml",
+    b"csv",
+    b"x-www-form-urlencoded",
+    b"javascript",
+    b"x-javascript",
+    b"ecmascript",
+    b"yaml",
+    b"x-yaml",
+    b"graphql",
+];
+
+#[cfg(test)]
+mod tests;
