@@ -34,6 +34,7 @@ mod egress_proxies_are_used;
 mod end_is_orderly;
 mod expectations_are_passed_on;
 mod faults_are_told;
+mod frames_that_say_nothing_end_nothing;
 mod grpc_passes;
 mod headers_go_where_they_belong;
 mod http2_from_clients;
