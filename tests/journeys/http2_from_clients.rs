@@ -55,7 +55,10 @@ async fn a_request_is_the_same_over_either_protocol() {
     let reply = client.send(request.body(()).unwrap(), None).await.unwrap();
     assert_eq!((reply.status, &*reply.text()), (StatusCode::OK, "ok"));
     assert_eq!(reply.headers["content-length"], "2");
+    let via = reply.headers["via"].to_str().unwrap();
+    assert!(via.starts_with("1.1 watsonx-auth-proxy-"), "{via}");
     let head = got.recv_timeout(PATIENCE).unwrap();
+    assert!(head.contains("via: 2.0 watsonx-auth-proxy-"), "{head}");
     let mut lines: Vec<_> = head
         .lines()
         .filter(|line| !line.starts_with("via: "))

@@ -63,6 +63,7 @@ fn a_request_over_http1_is_the_same_over_http2() {
         "{answer}"
     );
     assert!(!answer.contains("session"), "{answer}");
+    assert!(answer.contains("via: 2.0 watsonx-auth-proxy-"), "{answer}");
 
     let (head, body, trailers) = got.recv_timeout(PATIENCE).unwrap();
     assert_eq!(head.uri.to_string(), format!("http://{address}/base/a?b"));
@@ -74,6 +75,8 @@ fn a_request_over_http1_is_the_same_over_http2() {
     names.sort_unstable();
     assert_eq!(names, ["iam-token", "te", "trailer", "via"]);
     assert_eq!(head.headers["te"], "trailers");
+    let via = head.headers["via"].to_str().unwrap();
+    assert!(via.starts_with("1.1 watsonx-auth-proxy-"), "{via}");
     world.end(proxy);
 }
 
