@@ -6,6 +6,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod choosy;
 mod client;
 mod corpora;
 mod frames;
@@ -16,8 +17,10 @@ mod streams;
 mod strict;
 mod websocket;
 
+mod a_body_is_sent_once_more_whole;
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
+mod a_revoked_token_is_absorbed_over_http2;
 mod ambiguous_requests_in_bulk;
 mod answers_are_one_answer;
 mod any_login_can_be_written;
@@ -39,6 +42,7 @@ mod grpc_passes;
 mod headers_go_where_they_belong;
 mod http2_from_clients;
 mod http2_is_bounded;
+mod http2_streams_end_alone;
 mod http2_to_upstreams;
 mod ibm_env_is_understood;
 mod malformed_answers_in_bulk;
@@ -49,6 +53,7 @@ mod probes_tell_the_truth;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
+mod streams_of_an_upstream_are_one_answer;
 mod targets_say_what_they_said;
 mod the_former_license_token_is_tried;
 mod tls_both_ways;
