@@ -26,6 +26,7 @@ mod answers_are_one_answer;
 mod any_login_can_be_written;
 mod any_request_arrives;
 mod bodies_are_streamed;
+mod bodies_are_streamed_over_http2;
 mod clients_are_kept_on_time;
 mod config_mistakes_are_told;
 mod credential_is_attached;
