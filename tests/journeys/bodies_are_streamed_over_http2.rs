@@ -94,7 +94,7 @@ async fn watch(proxy: &Proxy, before: usize, sent: &AtomicUsize, go: &Notify, en
     assert!(sent.load(Ordering::SeqCst) < LARGE, "nobody held it up");
     go.notify_one();
     let mut has_ended = std::pin::pin!(end.notified());
-    for _ in 0..600 {
+    for _ in 0..1500 {
         match tokio::time::timeout(Duration::from_millis(200), &mut has_ended).await {
             Ok(()) => return,
             Err(_) => keeps_little("while it goes on"),
