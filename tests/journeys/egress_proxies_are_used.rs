@@ -1,6 +1,7 @@
 //! Requests, logins and `doctor` go through the egress proxy that the configuration or the environment names.
 
 use std::{
+    collections::BTreeSet,
     io,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -171,38 +172,181 @@ fn the_environment_names_it_and_loopback_is_never_behind_it() {
     world.end(proxy);
 }
 
+/// A SOCKS 5 proxy that lets anyone through, or only this user with this password.
+fn socks_server(login: Option<(&'static str, &'static str)>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let [_, count] = exactly(&mut stream);
+                let mut methods = vec![0; count.into()];
+                stream.read_exact(&mut methods).unwrap();
+                let method = if login.is_some() { 2 } else { 0 };
+                assert!(methods.contains(&method), "{methods:?}");
+                stream.write_all(&[5, method]).unwrap();
+                if let Some((user, password)) = login {
+                    let [version, size] = exactly(&mut stream);
+                    assert_eq!(version, 1);
+                    let mut told = vec![vec![0; size.into()]];
+                    stream.read_exact(&mut told[0]).unwrap();
+                    let [size] = exactly(&mut stream);
+                    told.push(vec![0; size.into()]);
+                    stream.read_exact(&mut told[1]).unwrap();
+                    let is_right = told == [user.as_bytes(), password.as_bytes()];
+                    stream.write_all(&[1, u8::from(!is_right)]).unwrap();
+                    if !is_right {
+                        return;
+                    }
+                }
+                let head = exactly(&mut stream);
+                assert_eq!(head, [5, 1, 0, 1], "an address of four bytes");
+                let [a, b, c, d, high, low] = exactly(&mut stream);
+                let port = u16::from_be_bytes([high, low]);
+                let server = TcpStream::connect(SocketAddr::from(([a, b, c, d], port))).unwrap();
+                stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+                join(stream, server);
+            });
+        }
+    });
+    address
+}
+
+fn exactly<const SIZE: usize>(stream: &mut TcpStream) -> [u8; SIZE] {
+    let mut bytes = [0; SIZE];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn socks() {
     let world = World::new();
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                thread::spawn(move || {
-                    let mut greeting = [0; 3];
-                    stream.read_exact(&mut greeting).unwrap();
-                    assert_eq!(greeting, [5, 1, 0]);
-                    stream.write_all(&[5, 0]).unwrap();
-                    let mut head = [0; 4];
-                    stream.read_exact(&mut head).unwrap();
-                    assert_eq!(head, [5, 1, 0, 1], "an address of four bytes");
-                    let mut to = [0; 6];
-                    stream.read_exact(&mut to).unwrap();
-                    let port = u16::from_be_bytes([to[4], to[5]]);
-                    let server =
-                        TcpStream::connect(SocketAddr::from(([to[0], to[1], to[2], to[3]], port)))
-                            .unwrap();
-                    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
-                    join(stream, server);
-                });
-            }
-        });
-        address
-    };
+    let address = socks_server(None);
     let proxy = world.start_with(&through(&world, &format!("\"socks5://{address}\"")));
     proxy.ready();
     assert_eq!(proxy.get(TARGET, &[]).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn socks_with_a_login() {
+    let world = World::new();
+    let address = socks_server(Some(("user", LOGIN)));
+    let login = |file: &str| {
+        format!(
+            "{{ url = \"socks5://{address}\", username = \"user\", password = {{ file = \"{file}\" }} }}"
+        )
+    };
+    world.write("egress", LOGIN);
+    let proxy = world.start_with(&through(&world, &login("egress")));
+    proxy.ready();
+    assert_eq!(proxy.get(TARGET, &[]).status, 200);
+    assert_no_secret(&proxy.printed(), &[LOGIN.to_owned()]);
+    world.end(proxy);
+
+    world.write("wrong", "canary-wrong-login");
+    let proxy = world.start_with(&through(&world, &login("wrong")));
+    eventually("the refusal is told of", || {
+        let told = "no way through the egress proxy to the token endpoint";
+        proxy.printed().contains(told).then_some(())
+    });
+    assert_eq!(proxy.get(TARGET, &[]).code(), "credential_unavailable");
+    assert_no_secret(&proxy.printed(), &["canary-wrong-login".to_owned()]);
+    world.end(proxy);
+}
+
+/// Where the tunnels led that a proxy was asked for.
+fn targets(asked: &Mutex<Vec<String>>) -> BTreeSet<String> {
+    let asked = asked.lock().unwrap();
+    let target = |head: &String| head.split(' ').nth(1).map(str::to_owned);
+    asked.iter().filter_map(target).collect()
+}
+
+#[test]
+fn both_servers_of_a_login_are_behind_its_proxy() {
+    let world = World::new();
+    let (address, asked) = egress();
+    world.write("egress", LOGIN);
+    let platform = world.simulator.platform_url();
+    let identity = platform.replace("127.0.0.1", "localhost");
+    assert_ne!(platform, identity);
+    let proxy = world.start(&format!(
+        r#"
+listener.local = {{ address = "127.0.0.1:0" }}
+[credential.identity.cp4d_iam]
+upstream = "direct"
+url = "{platform}"
+identity_url = "{identity}"
+tls = {{ ca = "ca.crt" }}
+identity_tls = {{ ca = "ca.crt" }}
+proxy = {{ url = "http://{address}", username = "user", password = {{ file = "egress" }} }}
+username = "canary-user"
+password = {{ file = "password" }}
+[upstream.direct]
+url = "{platform}"
+tls = {{ ca = "ca.crt" }}
+[route.direct]
+path = "/"
+upstream = "direct"
+attach = "identity"
+[route.license]
+path = "/license"
+upstream = "license"
+attach = "license"
+[route.platform]
+path = "/other"
+upstream = "platform"
+attach = "platform"
+"#
+    ));
+    proxy.ready();
+    assert_eq!(proxy.get(TARGET, &[]).status, 200);
+    let behind = [platform, identity].map(|url| url.replace("https://", ""));
+    assert_eq!(targets(&asked), BTreeSet::from(behind));
+    world.end(proxy);
+}
+
+#[test]
+fn each_step_of_a_login_goes_its_own_way() {
+    let world = World::new();
+    let (address, asked) = egress();
+    world.write("egress", LOGIN);
+    let platform = world.simulator.platform_url();
+    let first = platform.replace("127.0.0.1", "localhost");
+    let proxy = world.start(&format!(
+        r#"
+listener.local = {{ address = "127.0.0.1:0" }}
+[credential.own.steps]
+upstream = ["platform"]
+inputs = {{ user = "canary-user", password = {{ file = "password" }} }}
+[[credential.own.steps.step]]
+url = "{first}/idprovider/v1/auth/identitytoken"
+tls = {{ ca = "ca.crt" }}
+proxy = {{ url = "http://{address}", username = "user", password = {{ file = "egress" }} }}
+form = {{ grant_type = "password", username = "{{user}}", password = "{{password}}", scope = "openid" }}
+take = {{ iam = "access_token" }}
+[[credential.own.steps.step]]
+url = "{platform}/v1/preauth/validateAuth"
+tls = {{ ca = "ca.crt" }}
+headers = {{ username = "{{user}}", iam-token = "{{iam}}" }}
+[route.own]
+path = "/"
+upstream = "platform"
+attach = "own"
+[route.platform]
+path = "/idle"
+upstream = "platform"
+attach = "platform"
+[route.license]
+path = "/license"
+upstream = "license"
+attach = "license"
+"#
+    ));
+    proxy.ready();
+    assert_eq!(proxy.get(TARGET, &[]).status, 200);
+    let behind = first.replace("https://", "");
+    assert_eq!(targets(&asked), BTreeSet::from([behind]));
     world.end(proxy);
 }

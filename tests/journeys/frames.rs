@@ -2,7 +2,9 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -12,6 +14,7 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
@@ -24,6 +27,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
+    pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -45,6 +49,15 @@ impl Wire {
         wire
     }
 
+    /// An upstream's end: the preface has come, and settings are said.
+    fn accept(stream: TcpStream) -> Option<Self> {
+        stream.set_nodelay(true).unwrap();
+        let mut wire = Self(stream);
+        let mut preface = [0; 24];
+        wire.0.read_exact(&mut preface).ok()?;
+        wire.frame(SETTINGS, 0, 0, &[]).then_some(wire)
+    }
+
     /// Whether it can be written.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).is_ok()
@@ -59,10 +72,14 @@ impl Wire {
         self.0.set_read_timeout(Some(within)).unwrap();
         let mut head = [0; 9];
         self.0.read_exact(&mut head).ok()?;
-        let [a, b, c, kind, ..] = head;
+        let [a, b, c, kind, _, s, t, u, v] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.0.read_exact(&mut payload).ok()?;
-        Some(Frame { kind, payload })
+        Some(Frame {
+            kind,
+            stream: u32::from_be_bytes([s, t, u, v]),
+            payload,
+        })
     }
 
     /// Reads until a frame of one of these kinds comes; `None` at the end of the connection.
@@ -83,6 +100,20 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// An upstream that treats each connection by `script`, on a thread of its own.
+pub(crate) fn upstream(script: impl Fn(&mut Wire) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let script = Arc::new(script);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, script) = (stream.unwrap(), Arc::clone(&script));
+            thread::spawn(move || Wire::accept(stream).map(|mut wire| script(&mut wire)));
+        }
+    });
+    address
 }
 
 /// A header block without tables and Huffman codes.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     client::{self, PATIENCE},
     proxy::World,
-    scripted::{in_front_of, scripted},
+    scripted::{config_in_front_of, in_front_of, scripted},
     streams::{Http2, pause, read, uri, within},
 };
 
@@ -55,7 +55,10 @@ async fn a_request_is_the_same_over_either_protocol() {
     let reply = client.send(request.body(()).unwrap(), None).await.unwrap();
     assert_eq!((reply.status, &*reply.text()), (StatusCode::OK, "ok"));
     assert_eq!(reply.headers["content-length"], "2");
+    let via = reply.headers["via"].to_str().unwrap();
+    assert!(via.starts_with("1.1 watsonx-auth-proxy-"), "{via}");
     let head = got.recv_timeout(PATIENCE).unwrap();
+    assert!(head.contains("via: 2.0 watsonx-auth-proxy-"), "{head}");
     let mut lines: Vec<_> = head
         .lines()
         .filter(|line| !line.starts_with("via: "))
@@ -331,4 +334,25 @@ async fn the_end_lets_streams_finish_and_says_go_away() {
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(20), "in time");
     assert!(idle.0.clone().ready().await.is_err());
+}
+
+#[tokio::test]
+async fn without_asking_on_a_unix_socket_too() {
+    let world = World::new();
+    let address = scripted(|stream, _| stream.write_all(OK).unwrap());
+    let config = config_in_front_of(address, "", "").replace(
+        "address = '127.0.0.1:0'\n\n",
+        "address = 'unix:here.sock'\n",
+    );
+    let proxy = world.start_with(&config);
+    proxy.ready();
+    let stream = tokio::net::UnixStream::connect(world.path("here.sock")).await;
+    let (sender, connection) = h2::client::handshake(stream.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let client = Http2(sender);
+    for _ in 0..3 {
+        let reply = client.get("/").await.unwrap();
+        assert_eq!((reply.status, &*reply.text()), (StatusCode::OK, "ok"));
+    }
+    world.end(proxy);
 }

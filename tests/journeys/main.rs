@@ -6,6 +6,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod choosy;
 mod client;
 mod corpora;
 mod frames;
@@ -16,14 +17,17 @@ mod streams;
 mod strict;
 mod websocket;
 
+mod a_body_is_sent_once_more_whole;
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
+mod a_revoked_token_is_absorbed_over_http2;
 mod ambiguous_requests_in_bulk;
 mod answers_are_one_answer;
 mod answers_lead_to_the_listener;
 mod any_login_can_be_written;
 mod any_request_arrives;
 mod bodies_are_streamed;
+mod bodies_are_streamed_over_http2;
 mod clients_are_kept_on_time;
 mod clients_that_log_in_get_decoys;
 mod config_mistakes_are_told;
@@ -36,10 +40,12 @@ mod egress_proxies_are_used;
 mod end_is_orderly;
 mod expectations_are_passed_on;
 mod faults_are_told;
+mod frames_that_say_nothing_end_nothing;
 mod grpc_passes;
 mod headers_go_where_they_belong;
 mod http2_from_clients;
 mod http2_is_bounded;
+mod http2_streams_end_alone;
 mod http2_to_upstreams;
 mod ibm_env_is_understood;
 mod malformed_answers_in_bulk;
@@ -51,6 +57,7 @@ mod routes_are_narrowed;
 mod secrets_come_from_their_places;
 #[cfg(feature = "kube")]
 mod secrets_of_the_cluster_are_followed;
+mod streams_of_an_upstream_are_one_answer;
 mod targets_say_what_they_said;
 mod the_credential_does_not_come_back;
 mod the_former_license_token_is_tried;

@@ -34,6 +34,7 @@ impl Http2 {
 
     pub(crate) async fn connect_with(address: SocketAddr, builder: &client::Builder) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let (sender, connection) = builder.handshake(stream).await.unwrap();
         tokio::spawn(connection);
         Self(sender.ready().await.unwrap())
@@ -128,6 +129,7 @@ pub(crate) fn upstream(
             let listener = TcpListener::from_std(listener).unwrap();
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 tokio::task::spawn_local(async move {
                     let mut builder = server::Builder::new();
                     builder.max_concurrent_streams(most_streams);

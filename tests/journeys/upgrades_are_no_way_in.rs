@@ -1,9 +1,15 @@
 //! An upgrade is no way past the steps of a request: only a WebSocket that both sides agree on becomes a tunnel.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    sync::{Mutex, mpsc},
+};
 
 use crate::{
     client::{self, read_one},
+    proxy::World,
+    scripted::in_front_of,
+    streams,
     tls_both_ways::over_tls,
     websocket::{Between, SWITCH, handshake},
 };
@@ -191,4 +197,31 @@ fn over_tls_the_end_is_said_whatever_was_offered() {
     assert_eq!(client::parse(&all).text(), "ok");
     drop(client);
     between.end();
+}
+
+/// Over HTTP/2 there is no upgrade to ask for: the upstream sees a request like any other, and says what it thinks of it.
+#[test]
+fn an_upstream_over_http2_gets_a_plain_request() {
+    for (status, text) in [(200, "plain"), (426, "no")] {
+        let world = World::new();
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let address = streams::upstream(100, move |_, request, mut answer| {
+            tell.lock()
+                .unwrap()
+                .send(request.headers().clone())
+                .unwrap();
+            streams::respond(&mut answer, streams::ok().status(status), text);
+            Box::pin(async {})
+        });
+        let proxy = in_front_of(&world, address, "protocol = 'http2'", "");
+        let request = [&handshake("/chat", &[])[..], b"early"].concat();
+        let answer = client::exchange(client::connect(proxy.address()), &request);
+        assert_eq!((answer.status, &*answer.text()), (status, text));
+        assert_eq!(answer.header("connection"), Some("close"));
+        let headers = told.recv_timeout(client::PATIENCE).unwrap();
+        assert!(headers.contains_key("iam-token"), "{headers:?}");
+        assert!(!headers.contains_key("upgrade") && !headers.contains_key("connection"));
+        world.end(proxy);
+    }
 }

@@ -3,13 +3,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::Shutdown,
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
 };
 
 use crate::{
     client::PATIENCE,
     proxy::World,
-    scripted::{head, in_front_of, scripted},
+    scripted::{config_in_front_of, head, in_front_of, scripted},
 };
 
 #[test]
@@ -74,6 +74,56 @@ fn a_post_right_after_the_close_of_a_kept_connection() {
     for _ in 0..50 {
         assert_eq!(proxy.send("POST", "/", &[], b"once").status, 200);
         closed.recv_timeout(PATIENCE).unwrap();
+    }
+    world.end(proxy);
+}
+
+/// The end comes when the request is on its way: only what nobody minds twice goes out again, and once.
+#[test]
+fn the_end_of_a_kept_connection_amid_a_request() {
+    for (method, body, status) in [
+        ("GET", "", 200),
+        ("DELETE", "", 200),
+        ("PUT", "once", 502),
+        ("POST", "", 502),
+        ("POST", "once", 502),
+    ] {
+        let world = World::new();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heads);
+        let address = scripted(move |stream, first| {
+            seen.lock().unwrap().push(first);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .unwrap();
+            let second = head(stream);
+            seen.lock().unwrap().extend(second);
+        });
+        let proxy = in_front_of(&world, address, "", "");
+        assert_eq!(proxy.get("/first", &[]).status, 200);
+        let told = proxy.send(method, "/second", &[], body.as_bytes());
+        assert_eq!(told.status, status, "{method} {body}");
+        let heads = heads.lock().unwrap();
+        let sent = heads.iter().filter(|head| head.contains("/second")).count();
+        assert_eq!(sent, if status == 200 { 2 } else { 1 }, "{method} {body}");
+        drop(heads);
+        world.end(proxy);
+    }
+}
+
+#[test]
+fn an_upstream_of_several_addresses_of_which_one_listens() {
+    let world = World::new();
+    let address = scripted(|stream, _| stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nok").unwrap());
+    // Where the name has an IPv6 address, nobody is there.
+    let config = config_in_front_of(address, "connect_timeout = '2s'", "").replace(
+        &address.to_string(),
+        &format!("localhost:{}", address.port()),
+    );
+    let proxy = world.start_with(&config);
+    for method in ["GET", "POST"] {
+        let told = proxy.send(method, "/", &[], b"");
+        assert_eq!((told.status, &*told.text()), (200, "ok"));
     }
     world.end(proxy);
 }

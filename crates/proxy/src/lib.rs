@@ -7,5 +7,6 @@ pub mod fault;
 pub mod journey;
 pub mod log;
 pub mod process;
+pub mod sieve;
 pub mod sweep;
 pub mod tally;

@@ -17,17 +17,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("command", &["config", "journey", "log", "process"]),
     (
         "process",
-        &["config", "fault", "journey", "log", "sweep", "tally"],
+        &[
+            "config", "fault", "journey", "log", "sieve", "sweep", "tally",
+        ],
     ),
     (
         "journey",
-        &["access_log", "config", "fault", "sweep", "tally"],
+        &["access_log", "config", "fault", "sieve", "sweep", "tally"],
     ),
     // The record of a journey is what an access line shows.
     ("access_log", &["journey"]),
     ("log", &["config"]),
     ("config", &[]),
     ("fault", &[]),
+    ("sieve", &[]),
     ("sweep", &[]),
     ("tally", &[]),
 ];

@@ -1,10 +1,11 @@
 //! The head of an HTTP/2 request, made what the same request over HTTP/1.1 has: all steps go by that.
 
-use http::{HeaderValue, Uri, Version, header, request::Parts};
+use http::{HeaderValue, Uri, header, request::Parts};
 
 use crate::fault::Fault;
 
-/// Puts the address into `Host` and the crumbs of cookies into one `Cookie`; a body without a length comes in chunks.
+/// Puts the address into `Host` and the crumbs of cookies into one `Cookie`; a body without a length comes in chunks. The
+/// version stays, for `Via`.
 ///
 /// # Errors
 /// `bad_request` where `Host` contradicts `:authority`, or a value begins or ends with a blank, which the next reader
@@ -39,13 +40,12 @@ pub fn as_http1(head: &mut Parts, has_body: bool) -> Result<(), Fault> {
         let chunked = HeaderValue::from_static("chunked");
         head.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
-    head.version = Version::HTTP_11;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, Version};
 
     use super::*;
 
@@ -65,7 +65,7 @@ mod tests {
         let head = over_http1("http://LocalHost:8080/a?b", &crumbs, true).unwrap();
         assert_eq!(
             (head.uri.to_string(), head.version),
-            ("/a?b".into(), Version::HTTP_11)
+            ("/a?b".into(), Version::HTTP_2)
         );
         assert_eq!(head.headers[header::HOST], "LocalHost:8080");
         assert_eq!(head.headers[header::COOKIE], "a=1; b=2; c=3; d=4");

@@ -1,10 +1,15 @@
 //! Step 5 over HTTP/2: the request goes out on a connection that it shares with others.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll};
+use std::{
+    future::{Future as _, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
-use http::{Request, Uri, header, request::Parts, response, uri::Scheme};
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+use http::{Request, Response, StatusCode, Uri, header, request::Parts, response, uri::Scheme};
 use http_body::Body as _;
 use tokio::task::AbortHandle;
 
@@ -44,10 +49,11 @@ pub async fn forward(
         stream.watch.arm(upstream.first_byte_timeout);
         upload.moves_deadline(Rc::clone(&stream.watch), upstream.first_byte_timeout);
         let ended = upload.is_end_stream();
+        let leave = upload.awaits_leave();
         let error = match stream.sender().send_request(request.clone(), ended) {
             Ok((answer, body)) => {
                 let pump = (!ended).then(|| Pump::start(upload, body));
-                match before(&stream.watch, answer).await {
+                match before(&stream.watch, last(answer, leave)).await {
                     None => return Err(Fault::UpstreamTimeout),
                     Some(Ok(answer)) => {
                         progress.answered.set(true);
@@ -74,6 +80,28 @@ pub async fn forward(
         sendings += 1;
         upload = progress.again();
     }
+}
+
+/// The answer; those before it (1xx) end here, and without an end they are none. Leave to send the body is told to
+/// whoever waits for it.
+async fn last(
+    mut answer: ResponseFuture,
+    leave: Option<impl Fn(StatusCode)>,
+) -> Result<Response<RecvStream>, h2::Error> {
+    let mut before = 0;
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
+            before += 1;
+            if before > MOST_BEFORE_ANSWER {
+                return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into()));
+            }
+            if let Some(leave) = &leave {
+                leave(head.status());
+            }
+        }
+        Pin::new(&mut answer).poll(cx)
+    })
+    .await
 }
 
 /// The request as HTTP/2 has it: the address in the target, no `Host`, no framing but its length.
@@ -157,6 +185,9 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> Op
     }
     Some(())
 }
+
+/// How many 1xx answers may come before the one that counts.
+const MOST_BEFORE_ANSWER: u32 = 1000;
 
 /// How often a request is sent that the upstream does not process.
 const MOST_SENDINGS: u32 = 3;

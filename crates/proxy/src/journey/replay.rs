@@ -119,8 +119,11 @@ pub async fn replay(
 
     let (outcome, proof) = match second.as_ref().map(|(head, _)| head.status) {
         Ok(StatusCode::UNAUTHORIZED) => (Outcome::RejectedAgain, Proof::Rejected),
-        Ok(StatusCode::SWITCHING_PROTOCOLS) => (Outcome::Helped, Proof::Taken),
-        Ok(status) if status.is_success() || status.is_redirection() => {
+        Ok(status)
+            if status.is_success()
+                || status.is_redirection()
+                || status == StatusCode::SWITCHING_PROTOCOLS =>
+        {
             (Outcome::Helped, Proof::Taken)
         }
         Ok(_) => (Outcome::Helped, Proof::Unknown),

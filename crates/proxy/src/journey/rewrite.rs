@@ -45,6 +45,7 @@ pub struct Via {
     name: String,
     http_10: HeaderValue,
     http_11: HeaderValue,
+    http_2: HeaderValue,
 }
 
 /// The target of a request on its way upstream.
@@ -224,7 +225,7 @@ pub fn check_framing(head: &Parts) -> Result<(), Fault> {
     }
 }
 
-/// Whether nobody can read the framing in another way: `Transfer-Encoding` is exactly one `chunked` over HTTP/1.1, or
+/// Whether nobody can read the framing in another way: `Transfer-Encoding` is exactly one `chunked` and not over HTTP/1.0, or
 /// there is one `Content-Length`, written in the one way, or neither.
 pub fn framing_is_clear(headers: &HeaderMap, version: Version) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -240,7 +241,7 @@ pub fn framing_is_clear(headers: &HeaderMap, version: Version) -> bool {
                 && digits.first().is_some_and(|first| *first != b'0')
         }
         (Some(coding), None, None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version > Version::HTTP_10
         }
         _ => false,
     }
@@ -256,7 +257,7 @@ pub fn expects_leave(headers: &HeaderMap) -> bool {
 /// Whether there is anything to wait for leave with: over HTTP/1.0 nobody does, and without a body it means nothing.
 fn may_wait_for_leave(head: &Parts) -> bool {
     let length = head.headers.get(header::CONTENT_LENGTH);
-    head.version == Version::HTTP_11
+    head.version > Version::HTTP_10
         && (head.headers.contains_key(header::TRANSFER_ENCODING)
             || length.is_some_and(|length| length != "0"))
 }
@@ -333,6 +334,7 @@ impl Via {
         Self {
             http_10: value("1.0"),
             http_11: value("1.1"),
+            http_2: value("2.0"),
             name,
         }
     }
@@ -341,6 +343,7 @@ impl Via {
     pub fn append(&self, headers: &mut HeaderMap, version: Version) {
         let ours = match version {
             Version::HTTP_10 => &self.http_10,
+            Version::HTTP_2 => &self.http_2,
             _ => &self.http_11,
         };
         headers.append(header::VIA, ours.clone());

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::pool::{Line, Pool};
-use crate::{fault::Fault, sweep::Watch};
+use crate::{fault::Fault, sieve::Sieve, sweep::Watch};
 
 /// One worker's HTTP/2 connections to one upstream.
 #[derive(Debug, Default)]
@@ -182,7 +182,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
         .max_header_list_size(MAX_ANSWER_HEAD)
         .max_send_buffer_size(SEND_BUFFER);
     let (sender, mut connection) = builder
-        .handshake::<Line, Bytes>(line)
+        .handshake::<Sieve<Line>, Bytes>(Sieve::of_server(line))
         .await
         .map_err(|_| Fault::UpstreamProtocol)?;
     let shared = Rc::new(Shared {

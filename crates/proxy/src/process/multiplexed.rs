@@ -28,7 +28,10 @@ use super::{
     vitals::Limits,
     worker::Worker,
 };
-use crate::journey::{admit::Peer, answer::Answer, travel, upload::Cut};
+use crate::{
+    journey::{admit::Peer, answer::Answer, travel, upload::Cut},
+    sieve::Sieve,
+};
 
 /// Keeps a connection until one side ends it; `read` is what the client has said on it so far.
 pub async fn keep(
@@ -41,11 +44,11 @@ pub async fn keep(
 ) {
     let life = Rc::new(Life::new(peer, limits, &worker));
     life.awaits_client();
-    let io = TokioIo::new(Watched {
+    let io = TokioIo::new(Sieve::of_client(Watched {
         stream,
         read,
         life: Rc::clone(&life),
-    });
+    }));
     let service = service_fn(|request: Request<Incoming>| {
         let turn = Rc::new(Turn::new(&life, &worker));
         life.begins(&turn);

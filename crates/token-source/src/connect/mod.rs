@@ -6,6 +6,7 @@ mod egress;
 mod inspect;
 mod origin;
 mod settings;
+mod tunnel;
 
 use std::{error::Error, fmt::Write as _, io, time::Duration};
 

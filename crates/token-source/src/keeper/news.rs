@@ -1,6 +1,6 @@
 //! What a keeper hears while it rests: that a token was rejected, or that the machine has slept.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -81,14 +81,13 @@ impl Keeper {
             obtained: clock::now(),
             expires: former.expires,
         };
-        let (generation, expires) = (token.generation, token.expires);
-        let left = expires.map(|end| end - clock::now());
-        self.renewal =
-            Instant::now() + schedule::renewal(left.unwrap_or(expiry::LONGEST), self.random.f64());
-        self.cell.publish(token);
+        let left = token
+            .expires
+            .map_or(expiry::LONGEST, |end| end - clock::now());
+        self.renewal = Instant::now() + schedule::renewal(left, self.random.f64());
         warn!(
             credential = self.cell.name(),
-            generation = generation.0,
+            generation = token.generation.0,
             "{NOT_LEARNT}"
         );
         self.complaint = Some(NOT_LEARNT);
@@ -96,11 +95,7 @@ impl Keeper {
             last.complaint = Some(NOT_LEARNT);
             last.due = self.renewal;
         }
-        self.cell.progress.send_modify(|progress| {
-            progress.status.generation = generation;
-            progress.status.expires = left.map(|left| SystemTime::now() + left);
-            progress.status.last_error = Some(NOT_LEARNT);
-        });
+        self.put_in_force(token, |_| ());
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
     connect::with_causes,
     credential::{Generation, Token},
     exchange::{ExchangeError, Grant, Verdict},
-    expiry, schedule,
+    expiry,
+    feed::Status,
+    schedule,
 };
 
 impl Keeper {
@@ -28,11 +30,13 @@ impl Keeper {
         let now = Instant::now();
         let is_issued = grant.fixed_end;
         let (token, is_same) = self.token(grant);
-        let (generation, expires) = (token.generation, token.expires);
+        let generation = token.generation;
         if !token.is_valid_at(clock::now()) {
             return Err(ExchangeError::Over);
         }
-        let left = expires.map_or(expiry::LONGEST, |end| end - clock::now());
+        let left = token
+            .expires
+            .map_or(expiry::LONGEST, |end| end - clock::now());
         if !(is_same && is_issued) {
             self.renewal = now + schedule::renewal(left, self.random.f64());
         } else if self.renewal <= now {
@@ -51,7 +55,6 @@ impl Keeper {
         if self.keeps_former && !is_same {
             self.cell.rejections().former = self.cell.token.load_full();
         }
-        self.cell.publish(token);
         let credential = self.cell.name();
         let before = mem::replace(&mut self.complaint, complaint);
         if complaint.is_some() && before != complaint {
@@ -61,16 +64,25 @@ impl Keeper {
         } else {
             debug!(credential, generation = generation.0, next_attempt_in = ?pause, "credential unchanged");
         }
-        self.cell.progress.send_modify(|progress| {
-            let status = &mut progress.status;
+        self.put_in_force(token, |status| {
             status.tried = true;
-            status.generation = generation;
-            status.expires = expires.map(|_| SystemTime::now() + left);
             status.last_success = Some(SystemTime::now());
             status.succeeded += 1;
-            status.last_error = complaint;
         });
         Ok(pause)
+    }
+
+    /// Requests go with this token from now on; `more` is what there is to say besides.
+    pub(super) fn put_in_force(&self, token: Token, more: impl FnOnce(&mut Status)) {
+        let (generation, expires) = (token.generation, token.expires);
+        self.cell.publish(token);
+        self.cell.progress.send_modify(|progress| {
+            let status = &mut progress.status;
+            status.generation = generation;
+            status.expires = expires.map(|end| SystemTime::now() + (end - clock::now()));
+            status.last_error = self.complaint;
+            more(status);
+        });
     }
 
     /// The token that a grant makes, and whether it has the same value as the last. Such a one keeps its end where

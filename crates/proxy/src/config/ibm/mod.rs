@@ -2,6 +2,7 @@
 //! from `ibm-credentials.env`, the environment or `VCAP_SERVICES`.
 
 mod auth_type;
+mod kinds;
 mod look_up;
 mod properties;
 
@@ -98,12 +99,34 @@ struct Reading {
     waivers: Vec<Waiver>,
 }
 
+/// The properties that name a server.
+struct Keys {
+    url: &'static str,
+    /// Says to check nothing.
+    waiver: &'static str,
+    /// The `host[:port]` that is asked by plain HTTP without a waiver.
+    plain_by_nature: Option<&'static str>,
+}
+
+impl Keys {
+    const OF_SERVICE: Self = Self {
+        url: "URL",
+        waiver: "DISABLE_SSL",
+        plain_by_nature: None,
+    };
+    const OF_LOGIN: Self = Self {
+        url: "AUTH_URL",
+        waiver: "AUTH_DISABLE_SSL",
+        plain_by_nature: None,
+    };
+}
+
 impl Reading {
     /// Where requests go, and what is attached, if anything.
     fn service(&mut self) -> Option<(Origin, Option<token_source::Kind>)> {
         let roots = self.roots.clone();
         let origin = match self.properties.text("URL") {
-            Some(url) => self.origin("URL", &url, "DISABLE_SSL", roots),
+            Some(url) => self.origin(&Keys::OF_SERVICE, &url, roots),
             None => {
                 let hint = "the base URL of the service: https://cpd-instance.apps.example.com";
                 self.properties.missing("URL", hint);
@@ -159,26 +182,27 @@ impl Reading {
         refused
     }
 
-    /// The server of a URL; `waiver` is the property that says to check nothing.
-    fn origin(
-        &mut self,
-        key: &'static str,
-        url: &str,
-        waiver: &'static str,
-        roots: Roots,
-    ) -> Option<Origin> {
-        let trust = self.trust(waiver, roots);
-        match Origin::parse(url, Arc::new(trust)) {
-            Err(error) => self.properties.wrong(key, check::origin_wrong(error)),
+    /// The server that a property names.
+    fn origin(&mut self, keys: &Keys, url: &str, roots: Roots) -> Option<Origin> {
+        let parsed = Origin::parse(url, Arc::default());
+        let nature = keys.plain_by_nature;
+        let is_plain = |origin: &Origin| !origin.tls && nature == Some(&origin.authority());
+        if parsed.as_ref().is_ok_and(is_plain) {
+            return parsed.ok();
+        }
+        let trust = self.trust(keys.waiver, roots);
+        match parsed {
+            Err(error) => self.properties.wrong(keys.url, check::origin_wrong(error)),
             Ok(origin) if !origin.tls && !self.plain_http => {
                 let what = "your credential would cross the network in the clear";
                 let hint = "write https://, or waive TLS by name: --plain-http";
-                self.properties.wrong(key, Wrong::new(what, hint))
+                self.properties.wrong(keys.url, Wrong::new(what, hint))
             }
-            Ok(origin) => {
+            Ok(mut origin) => {
                 if !origin.tls {
-                    self.waive("plain_http", key);
+                    self.waive("plain_http", keys.url);
                 }
+                origin.trust = trust.into();
                 Some(origin)
             }
         }

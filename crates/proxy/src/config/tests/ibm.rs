@@ -1,8 +1,10 @@
-//! IBM's own properties: where they are looked for, what they become, and what is told of mistakes in them.
+//! IBM's own properties: what they become; where they are looked for, and what is told of mistakes, in files of their own.
+
+mod look_up;
+mod mistakes;
 
 use std::fs;
 
-use expect_test::expect;
 use tempfile::TempDir;
 use token_source::{Kind, Location, credential::Proof, tls::Roots};
 
@@ -86,119 +88,6 @@ const CP4D_VARIABLES: [(&str, &str); 4] = [
     ("WATSONX_USERNAME", "svc"),
     ("WATSONX_APIKEY", CANARY),
 ];
-
-#[test]
-fn the_first_source_that_has_any_counts() {
-    let from = |setting: &Setting| {
-        let loaded = setting.load().unwrap();
-        loaded
-            .from
-            .replace(&setting.folder.path().display().to_string(), "FOLDER")
-    };
-    let environment = || Setting::new().all(&CP4D_VARIABLES);
-    assert_eq!(from(&environment()), "WATSONX_… of the environment");
-    let other = "# nothing\nOTHER_URL=x\n";
-    let home = || environment().file("home/ibm-credentials.env", CP4D);
-    assert_eq!(
-        from(&home()),
-        "WATSONX_… of file FOLDER/home/ibm-credentials.env"
-    );
-    let setting = environment().file("home/ibm-credentials.env", other);
-    assert_eq!(from(&setting), "WATSONX_… of the environment");
-    // A file that is named is the only one, whether it has any or not.
-    for named in ["../named.env", "../named"] {
-        let setting = home().file("named.env", CP4D);
-        fs::create_dir(setting.folder.path().join("named")).unwrap();
-        let setting = setting.file("named/ibm-credentials.env", CP4D);
-        let from = from(&setting.set("IBM_CREDENTIALS_FILE", named));
-        assert!(from.contains("/named"), "{from}");
-    }
-    let setting = home()
-        .file("named.env", other)
-        .set("IBM_CREDENTIALS_FILE", "../named.env");
-    assert_eq!(from(&setting), "WATSONX_… of the environment");
-    // The first file that is there is the only one, whether it has any or not.
-    let setting = home().file("work/ibm-credentials.env", other);
-    assert_eq!(from(&setting), "WATSONX_… of the environment");
-}
-
-#[test]
-fn lines_that_say_nothing_are_told() {
-    let text = format!(
-        "\u{feff}WATSONX_URL=https://cpd.example.com\nWATSONX_AUTH_TYPE=noAuth\n{CANARY}\nexport WATSONX_APIKEY={CANARY}\n\
-         export OTHER_URL=x\n# {CANARY}\n\n{CANARY}\nexport  WATSONX_USERNAME={CANARY}\n"
-    );
-    let setting = Setting::new().file("home/ibm-credentials.env", &text);
-    expect![[r#"
-        warning: passed over: lines 3, 8 without `=`
-         --> FOLDER/home/ibm-credentials.env:3:1
-          |
-        3 | ***
-          | ^^^
-          |
-          = help: WATSONX_NAME=VALUE; a comment begins with `#`
-        warning: passed over: lines 4, 9 with `export`
-         --> FOLDER/home/ibm-credentials.env:4:1
-          |
-        4 | ***
-          | ^^^
-          |
-          = help: WATSONX_NAME=VALUE alone: IBM's SDKs do not read such a line either
-    "#]]
-    .assert_eq(&setting.told());
-
-    let text = format!("export WATSONX_URL=x\n{CANARY}\n");
-    let setting = Setting::new().file("home/ibm-credentials.env", &text);
-    expect![[r#"
-        error: --ibm-env: there is no property WATSONX_…
-         |
-         = help: looked for $IBM_CREDENTIALS_FILE, ./ibm-credentials.env, ~/ibm-credentials.env, environment variables, $VCAP_SERVICES: WATSONX_URL and WATSONX_AUTH_TYPE, for instance
-
-        warning: passed over: line 2 without `=`
-         --> FOLDER/home/ibm-credentials.env:2:1
-          |
-        2 | ***
-          | ^^^
-          |
-          = help: WATSONX_NAME=VALUE; a comment begins with `#`
-
-        warning: passed over: line 1 with `export`
-         --> FOLDER/home/ibm-credentials.env:1:1
-          |
-        1 | ***
-          | ^^^
-          |
-          = help: WATSONX_NAME=VALUE alone: IBM's SDKs do not read such a line either
-
-        1 mistake, 2 warnings"#]].assert_eq(&setting.told());
-
-    // Where the properties are elsewhere, it is not for this file to say them.
-    let setting = setting.all(&CP4D_VARIABLES);
-    assert_eq!(setting.told(), "");
-}
-
-#[test]
-fn the_working_directory_goes_before_the_home_and_chooses_no_token_of_the_machine() {
-    let here = |text: &str| Setting::new().file("work/ibm-credentials.env", text);
-    let setting = here(CP4D).file(
-        "home/ibm-credentials.env",
-        "WATSONX_URL=https://home.example.com",
-    );
-    assert_eq!(
-        setting.config().upstreams[0].origin.url(),
-        "https://cpd.example.com"
-    );
-    let container = "WATSONX_URL=https://evil.example.com\nWATSONX_IAM_PROFILE_ID=p\n\
-                     WATSONX_CR_TOKEN_FILENAME=/home/me/.ssh/id_rsa\n";
-    expect![[r#"
-        error: container would send a token of this machine
-        --> FOLDER/work/ibm-credentials.env
-         = help: WATSONX_AUTH_TYPE is not written: a cloned repository must not choose where that goes; if the file is yours: IBM_CREDENTIALS_FILE=./ibm-credentials.env
-
-        1 mistake"#]].assert_eq(&here(container).told());
-    let named = here(container).set("IBM_CREDENTIALS_FILE", "ibm-credentials.env");
-    assert_eq!(named.config().upstreams.len(), 1);
-}
 
 #[test]
 fn a_file_stands_for_a_configuration() {
@@ -340,174 +229,6 @@ fn waivers_are_named_by_their_properties() {
 }
 
 #[test]
-fn vcap_services_come_last() {
-    let services = format!(
-        r#"{{"a/b":[{{"name":"other"}},{{"name":"watsonx","credentials":{{"url":"https://h","username":"u","password":"{CANARY}"}}}}]}}"#
-    );
-    let setting = Setting::new().set("VCAP_SERVICES", &services);
-    let config = setting.config();
-    let Kind::Basic {
-        secret: Location::EnvField { variable, pointer },
-        ..
-    } = &config.credentials[0].kind
-    else {
-        panic!("{config:?}")
-    };
-    assert_eq!(variable, "VCAP_SERVICES");
-    assert_eq!(pointer, "/a~1b/1/credentials/password");
-    let services: serde_json::Value = serde_json::from_str(&services).unwrap();
-    assert_eq!(services.pointer(pointer).unwrap(), CANARY);
-    assert!(!format!("{config:?}").contains(CANARY));
-}
-
-#[test]
-fn every_mistake_is_told_at_once() {
-    let text = format!(
-        "WATSONX_URL=https://{CANARY}@host\n\
-         # WATSONX_APIKEY={CANARY}\n\
-         WATSONX_AUTH_TYPE=CP4D\n\
-         WATSONX_USERNAM={CANARY}\n\
-         WATSONX_PASSWORD=\"{CANARY}\"\n\
-         WATSONX_APIKEY={CANARY}\n\
-         WATSONX_SCOPE=x\n\
-         WATSONX_ENABLE_GZIP=true\n\
-         WATSONX_PROJECT_ID={CANARY}\n\
-         WATSONX_APIKEY{CANARY}==\n\
-         WATSONX_AUTH_DISABLE_SSL={CANARY}\n"
-    );
-    let setting = Setting::new().file("home/ibm-credentials.env", &text);
-    expect![[r#"
-        error: WATSONX_USERNAME is missing
-        --> FOLDER/home/ibm-credentials.env
-         = help: this login needs it
-
-        error: a URL must not carry a user or password
-         --> FOLDER/home/ibm-credentials.env:1:1
-          |
-        1 | WATSONX_URL=***
-          | ^^^^^^^^^^^
-          |
-          = help: leave out `user:password@`; a [credential.…] table says who the proxy is
-
-        error: not a property of IBM's SDKs
-         --> FOLDER/home/ibm-credentials.env:4:1
-          |
-        4 | WATSONX_USERNAM=***
-          | ^^^^^^^^^^^^^^^
-          |
-          = help: did you mean `WATSONX_USERNAME`?
-
-        warning: the quotes are part of the value
-         --> FOLDER/home/ibm-credentials.env:5:1
-          |
-        5 | WATSONX_PASSWORD=***
-          | ^^^^^^^^^^^^^^^^
-          |
-          = help: leave them out, unless they belong to it
-
-        error: there is an APIKEY as well
-         --> FOLDER/home/ibm-credentials.env:5:1
-          |
-        5 | WATSONX_PASSWORD=***
-          | ^^^^^^^^^^^^^^^^
-          |
-          = help: keep one of the two
-
-        warning: the login cp4d does not use it
-         --> FOLDER/home/ibm-credentials.env:7:1
-          |
-        7 | WATSONX_SCOPE=***
-          | ^^^^^^^^^^^^^
-          |
-          = help: it uses AUTH_URL, AUTH_DISABLE_SSL, USERNAME, PASSWORD, APIKEY, CP4D_ACCOUNT_ID
-
-        warning: it means nothing to a proxy
-         --> FOLDER/home/ibm-credentials.env:8:1
-          |
-        8 | WATSONX_ENABLE_GZIP=***
-          | ^^^^^^^^^^^^^^^^^^^
-          |
-          = help: it stays with the clients
-
-        warning: not a property of IBM's SDKs
-         --> FOLDER/home/ibm-credentials.env:9:1
-          |
-        9 | WATSONX_PROJECT_ID=***
-          | ^^^^^^^^^^^^^^^^^^
-          |
-          = help: it is not used; other programs may know it
-
-        warning: not a property of IBM's SDKs
-          --> FOLDER/home/ibm-credentials.env:10:1
-           |
-        10 | WATSONX_…=***
-           | ^^^^^^^^^
-           |
-           = help: it is not used; other programs may know it
-
-        error: neither true nor false
-          --> FOLDER/home/ibm-credentials.env:11:1
-           |
-        11 | WATSONX_AUTH_DISABLE_SSL=***
-           | ^^^^^^^^^^^^^^^^^^^^^^^^
-           |
-           = help: true or false
-
-        5 mistakes, 5 warnings"#]]
-    .assert_eq(&setting.told());
-}
-
-#[test]
-fn what_is_not_there_is_told() {
-    expect![[r#"
-        error: --ibm-env: there is no property WATSONX_…
-         |
-         = help: looked for $IBM_CREDENTIALS_FILE, ./ibm-credentials.env, ~/ibm-credentials.env, environment variables, $VCAP_SERVICES: WATSONX_URL and WATSONX_AUTH_TYPE, for instance
-
-        1 mistake"#]].assert_eq(&Setting::new().told());
-    let only_url = Setting::new().set("WATSONX_URL", "https://h");
-    expect![[r#"
-        error: --ibm-env: WATSONX_IAM_PROFILE_ID is missing
-         |
-         = help: this login needs it, or IAM_PROFILE_NAME
-
-        1 mistake"#]]
-    .assert_eq(&only_url.told());
-    let mut nameless = Setting::new();
-    nameless.form.ibm_env = Some(format!("{CANARY}="));
-    nameless.form.listen = Some("0.0.0.0:1".into());
-    expect![[r#"
-        error: --listen: anyone who reaches this address would act with your credential
-         |
-         = help: 127.0.0.1:8080; for others to use it write a file, with anyone = true and a preset
-
-        error: --ibm-env: not the name of a service
-         |
-         = help: the part of WATSONX_URL and WATSONX_APIKEY before URL and APIKEY: --ibm-env WATSONX
-
-        2 mistakes"#]]
-    .assert_eq(&nameless.told());
-    let unreadable = Setting::new().set("IBM_CREDENTIALS_FILE", "/no/such/file");
-    expect![[r#"
-        error: the configuration cannot be read
-        --> /no/such/file
-         = help: there is no such file
-
-        1 mistake"#]]
-    .assert_eq(&unreadable.told());
-    let near = Setting::new()
-        .all(&CP4D_VARIABLES)
-        .set("WATSONX_AUTH_TYPE", "cpd4");
-    expect![[r#"
-        error: $WATSONX_AUTH_TYPE: not a way to log in
-         |
-         = help: did you mean `cp4d`?
-
-        1 mistake"#]]
-    .assert_eq(&near.told());
-}
-
-#[test]
 fn only_the_metadata_login_speaks_plain_http_to_the_metadata_service() {
     let base = [
         ("WATSONX_URL", "https://h"),
@@ -519,20 +240,13 @@ fn only_the_metadata_login_speaks_plain_http_to_the_metadata_service() {
         let setting = setting.set("WATSONX_AUTH_TYPE", auth_type);
         assert_eq!(setting.load().is_ok(), is_right, "{}", setting.told());
     }
+    // There is no TLS to give up.
+    let setting = Setting::new().all(&base).set("WATSONX_AUTH_TYPE", "vpc");
+    let setting = setting.set("WATSONX_AUTH_DISABLE_SSL", "true");
+    assert!(setting.config().waivers.is_empty());
     let setting = Setting::new().all(&[
         ("WATSONX_URL", "http://169.254.169.254"),
         ("WATSONX_AUTH_TYPE", "vpc"),
     ]);
     assert!(setting.load().is_err());
-}
-
-#[test]
-fn cloud_foundry_means_basic_only_with_a_password() {
-    for (field, kind) in [("password", "basic"), ("apikey", "iam")] {
-        let services = format!(
-            r#"{{"watsonx":[{{"name":"x","credentials":{{"url":"https://h","username":"u","{field}":"k"}}}}]}}"#
-        );
-        let setting = Setting::new().set("VCAP_SERVICES", &services);
-        assert_eq!(setting.config().credentials[0].kind.name(), kind);
-    }
 }
