@@ -1,6 +1,9 @@
 //! Step 4: the credential is put on the request. The only place in the proxy where that happens.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use memchr::memmem::Finder;
@@ -27,6 +30,8 @@ pub struct Attachment {
 pub struct Attacher {
     attachment: Attachment,
     built: RefCell<Option<Rc<Built>>>,
+    /// Another value has been built before, and requests have gone out with it.
+    succeeded: Cell<bool>,
 }
 
 /// What a request carries, in the route's order of attachments.
@@ -98,6 +103,7 @@ impl Attacher {
         Self {
             attachment,
             built: RefCell::new(None),
+            succeeded: Cell::new(false),
         }
     }
 
@@ -162,8 +168,26 @@ impl Attacher {
 
     fn build(&self, token: &Token) -> Rc<Built> {
         let built = Rc::new(Built::new(token, &self.attachment.place));
-        self.built.replace(Some(Rc::clone(&built)));
+        let before = self.built.replace(Some(Rc::clone(&built)));
+        if before.is_some_and(|before| before.generation != built.generation) {
+            self.succeeded.set(true);
+        }
         built
+    }
+
+    /// Lets go of a value that is no longer in force. Says whether, since this was last asked, one has ceased to be.
+    pub fn let_go(&self) -> bool {
+        let current = self.attachment.feed.generation();
+        let is_over = |built: &mut Rc<Built>| {
+            built.generation != current || built.expires.is_some_and(|end| end <= clock::now())
+        };
+        let let_go = self.built.borrow_mut().take_if(is_over).is_some();
+        self.succeeded.take() || let_go
+    }
+
+    /// Lets go of any value: it is built again from the feed when it is needed.
+    pub fn forget(&self) {
+        self.built.take();
     }
 }
 

@@ -9,23 +9,27 @@ use crate::config::Config;
 
 /// Hardens this thread and those that it starts, so call it on the first one before there is another.
 pub fn harden(config: &Config) {
-    hide();
+    hide(config);
+    #[cfg(target_os = "linux")]
+    {
+        let places = config.places();
+        if let Some(reason) = opens_more(&places) {
+            tracing::debug!(reason, "files are not confined");
+        } else {
+            told("no new rights", rustix::thread::set_no_new_privs(true));
+            super::confine::confine(config, &places);
+        }
+    }
+}
+
+/// Lets nobody look into the process but root: no core dump, no debugger, nothing in `/proc` beyond what is public.
+/// The programs that it runs get no secret with their environment.
+pub fn hide(config: &Config) {
     let places = config.places();
     secret::withhold(places.iter().filter_map(|place| match place {
         Location::Env(name) | Location::EnvField { variable: name, .. } => Some(name.as_str()),
         _ => None,
     }));
-    #[cfg(target_os = "linux")]
-    if let Some(reason) = opens_more(&places) {
-        tracing::debug!(reason, "files are not confined");
-    } else {
-        told("no new rights", rustix::thread::set_no_new_privs(true));
-        super::confine::confine(config, &places);
-    }
-}
-
-/// Lets nobody look into the process but root: no core dump, no debugger, nothing in `/proc` beyond what is public.
-pub fn hide() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{
