@@ -41,12 +41,12 @@ fn mount(world: &World, target: &Path) {
     .unwrap();
 }
 
-fn is_confined(proxy: &Proxy) -> bool {
-    let is_confined = proxy.printed().contains("\"files are confined\"");
-    if !is_confined {
+fn can_be_confined(proxy: &Proxy) -> bool {
+    let can = !proxy.printed().contains("this kernel has no Landlock");
+    if !can {
         eprintln!("NOT TESTED: this kernel has no Landlock");
     }
-    is_confined
+    can
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_secret_that_moves_outside_is_not_read_and_one_that_rotates_is() {
     let world = World::new();
     let proxy = world.start_with(&mounted(&world));
     proxy.ready();
-    if !is_confined(&proxy) {
+    if !can_be_confined(&proxy) {
         return;
     }
 
