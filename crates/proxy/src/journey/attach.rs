@@ -306,3 +306,29 @@ impl Attachment {
         vec![Self { feed, place }]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_does_not_show() {
+        let places = [
+            Place::Query {
+                name: "token".into(),
+            },
+            Place::Header {
+                name: http::header::AUTHORIZATION,
+                scheme: "Bearer".into(),
+            },
+        ];
+        for place in places {
+            let mut headers = HeaderMap::new();
+            let mut target = Target::AsItCame(PathAndQuery::from_static("/snapshot"));
+            let form = Form::new(&"canary-value".into(), &place);
+            form.put_on(&mut headers, &mut target);
+            let shown = format!("{form:?} {headers:?} {target:?}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+}
