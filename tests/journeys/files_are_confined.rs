@@ -2,6 +2,10 @@
 //! needs no rights for any of it.
 
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what could not be tested is said aloud"
+)]
 
 use std::{
     fs,

@@ -3,6 +3,8 @@
 //!
 //! What the platform does not have, or denies, is told at level debug: the proxy serves all the same.
 
+#[cfg(target_os = "linux")]
+use token_source::clock;
 use token_source::{Location, secret};
 
 use crate::config::Config;
@@ -16,6 +18,8 @@ pub fn harden(config: &Config) {
         if let Some(reason) = opens_more(&places) {
             tracing::debug!(reason, "files are not confined");
         } else {
+            // rustix looks for the kernel's clock in /proc, where an older kernel does not tell it: once, and now.
+            let _ = clock::now();
             told("no new rights", rustix::thread::set_no_new_privs(true));
             super::confine::confine(config, &places);
         }
