@@ -400,7 +400,7 @@ fn a_password_does_not_come_back_alone() {
 }
 
 #[test]
-fn each_value_of_the_request_and_the_one_before_is_overwritten() {
+fn each_value_of_the_request_is_overwritten() {
     let world = World::new();
     let new = "canary-another-value";
     let page = format!("{SECRET} {new}");
@@ -421,20 +421,17 @@ fn each_value_of_the_request_and_the_one_before_is_overwritten() {
     let get = |target| client::get(proxy.address(), target, &[]);
     assert_eq!(get("/x").header("x-is-new"), Some("false"));
     world.write("license-token", new);
-    let is_masked = |got: &client::Answer| {
-        let masked = format!("{} {}", "*".repeat(SECRET.len()), "*".repeat(new.len()));
-        assert_eq!(got.text(), masked);
-        assert_eq!(got.header("x-page"), Some(&*masked));
-    };
     eventually("the new value", || {
         let got = get("/x");
         let is_new = got.header("x-is-new") == Some("true");
-        is_new.then(|| is_masked(&got))
+        is_new.then(|| assert!(!got.text().contains(new)))
     });
     // A second sending, with the value before: both were attached.
     let got = get("/old-is-right");
     assert_eq!((got.status, got.header("x-is-new")), (200, Some("false")));
-    is_masked(&got);
+    let masked = format!("{} {}", "*".repeat(SECRET.len()), "*".repeat(new.len()));
+    assert_eq!(got.text(), masked);
+    assert_eq!(got.header("x-page"), Some(&*masked));
     proxy.end(vec![SECRET.to_owned(), new.to_owned()]);
 }
 

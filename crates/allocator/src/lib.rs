@@ -1,10 +1,84 @@
-//! mimalloc, told to give freed memory back at once: the one crate with `unsafe` in it.
+//! mimalloc, with memory that is wiped when it is freed and given back at once: the one crate with `unsafe` in it.
 
-use libmimalloc_sys::{mi_option_set, mi_option_t};
-pub use mimalloc::MiMalloc;
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    ptr,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+use libmimalloc_sys::{mi_option_set, mi_option_t, mi_usable_size};
+use mimalloc::MiMalloc;
+
+/// mimalloc that overwrites each block with zeros before it is free again.
+///
+/// What has been a token, a header that carried one, or a buffer that either went through is nowhere in the heap once
+/// it is dropped, whichever library held it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wiping;
 
 /// The allocator that `#[global_allocator]` names.
-pub const ALLOCATOR: MiMalloc = MiMalloc;
+pub const ALLOCATOR: Wiping = Wiping;
+
+// SAFETY: each block comes from and goes back to mimalloc, with the layout that it was asked for; what is done besides
+// touches no byte outside of the block.
+unsafe impl GlobalAlloc for Wiping {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: what the caller promises is what mimalloc asks for.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller gives the block back whole, with its layout, and uses it no more.
+        unsafe {
+            wipe(block, layout.size());
+            MiMalloc.dealloc(block, layout);
+        }
+    }
+
+    /// Not mimalloc's own, which frees a block that is left behind with all that is in it.
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's block is one of mimalloc's, alive and at least as large as its layout says. The new
+        // layout is right, because the caller promises a size that does not overflow with this alignment. Of two
+        // blocks that are alive at the same time neither overlaps the other.
+        unsafe {
+            let usable = mi_usable_size(block.cast());
+            // As mimalloc decides: it stays, unless more than half of it would be of no use.
+            if size <= usable && size >= usable / 2 {
+                if size < layout.size() {
+                    wipe(block.add(size), layout.size() - size);
+                }
+                return block;
+            }
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(block, moved, size.min(layout.size()));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
+
+/// Overwrites memory that nobody is going to read as what it was.
+///
+/// # Safety
+/// These bytes are the caller's to write.
+#[inline]
+unsafe fn wipe(block: *mut u8, size: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { ptr::write_bytes(block, 0, size) };
+    // The writes are not left out as those to a block that is about to be free.
+    compiler_fence(Ordering::SeqCst);
+}
 
 /// Makes freed pages go back to the kernel at once, so that parked connections cost what they hold.
 ///
@@ -23,6 +97,83 @@ mod tests {
     use libmimalloc_sys::mi_option_get;
 
     use super::*;
+
+    /// Blocks of their own, not those of the test's harness.
+    const FILL: u8 = 0xa5;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    /// A block that is full of something recognisable.
+    fn filled(layout: Layout) -> *mut u8 {
+        // SAFETY: no size here is 0, and the block is written within its size.
+        unsafe {
+            let block = Wiping.alloc(layout);
+            assert!(!block.is_null());
+            block.write_bytes(FILL, layout.size());
+            block
+        }
+    }
+
+    /// Whether filled bytes stand in blocks of this size that are handed out now, beyond their first: there the
+    /// allocator writes what it keeps of free blocks.
+    fn is_found_again(layout: Layout) -> bool {
+        let blocks: Vec<*mut u8> = (0..16)
+            // SAFETY: no size here is 0.
+            .map(|_| unsafe { MiMalloc.alloc(layout) })
+            .collect();
+        let mut found = false;
+        for block in blocks {
+            // Volatile, because nobody has written what is read.
+            // SAFETY: each offset lies in the block, which is given back once.
+            unsafe {
+                let mut places = (8..layout.size()).step_by(layout.size() / 64 + 1);
+                found |= places.any(|at| block.add(at).read_volatile() == FILL);
+                MiMalloc.dealloc(block, layout);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_freed_block_is_wiped() {
+        for (size, align) in [(9, 1), (48, 8), (1000, 1), (9000, 64), (300_000, 4096)] {
+            let layout = layout(size, align);
+            // SAFETY: the block is given back once.
+            unsafe { Wiping.dealloc(filled(layout), layout) };
+            assert!(!is_found_again(layout), "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_left_for_another_is_wiped_and_its_content_goes_along() {
+        for (size, to) in [(40, 4000), (4000, 40), (70_000, 300_000), (300_000, 50)] {
+            let before = layout(size, 1);
+            // SAFETY: the old block is not used again; the new one is read within its size and given back once.
+            unsafe {
+                let moved = Wiping.realloc(filled(before), before, to);
+                assert!((0..size.min(to)).all(|at| moved.add(at).read() == FILL));
+                assert!(!is_found_again(before), "{size} to {to}");
+                Wiping.dealloc(moved, layout(to, 1));
+            }
+            assert!(!is_found_again(layout(to, 1)), "{size} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_shrinks_in_its_place_loses_its_end() {
+        let (before, after) = (layout(1000, 1), layout(900, 1));
+        // SAFETY: the block stays 1000 bytes large until it is given back; the bytes behind the first 900 have been
+        // written by the allocator.
+        unsafe {
+            let block = filled(before);
+            let shrunk = Wiping.realloc(block, before, after.size());
+            assert_eq!(shrunk, block, "it stays where it is");
+            assert!((900..1000).all(|at| block.add(at).read_volatile() == 0));
+            Wiping.dealloc(shrunk, after);
+        }
+    }
 
     #[test]
     fn the_option_is_the_one_that_delays_purging() {

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use allocator::{ALLOCATOR, MiMalloc};
+use allocator::{ALLOCATOR, Wiping};
 
 #[global_allocator]
-static GLOBAL: MiMalloc = ALLOCATOR;
+static GLOBAL: Wiping = ALLOCATOR;
 
 fn main() -> ExitCode {
     allocator::purge_at_once();

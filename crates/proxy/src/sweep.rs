@@ -81,6 +81,11 @@ impl Sweeper {
         }
     }
 
+    /// Whether there is nothing to watch: then this tick is the last until there is.
+    pub fn rests(&self) -> bool {
+        self.watched.borrow().is_empty()
+    }
+
     /// Ticks for as long as the worker lives; calls `each_tick` besides.
     pub async fn run(&self, mut each_tick: impl FnMut()) {
         loop {

@@ -103,7 +103,7 @@ fn as_owned(names: BTreeSet<&str>) -> BTreeSet<String> {
 fn documents() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
-    ["README.md", "CHANGELOG.md"]
+    ["README.md", "CHANGELOG.md", "SECURITY.md"]
         .map(|name| root().join(name))
         .into_iter()
         .chain(docs.filter(|path| path.extension().is_some_and(|end| end == "md")))

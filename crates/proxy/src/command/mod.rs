@@ -9,7 +9,10 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Environment, FlagForm, Loaded, Report, Source};
+use crate::{
+    config::{Environment, FlagForm, Loaded, Report, Source},
+    process::harden::hide,
+};
 
 /// Authenticating reverse proxy for IBM watsonx, IBM Software Hub and IBM License Service.
 #[derive(Debug, Parser)]
@@ -133,7 +136,10 @@ fn with_source(form: ConfigFlags, run: impl FnOnce(&Source) -> ExitCode) -> Exit
 fn with_configuration(form: ConfigFlags, run: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
     with_source(form, |source| {
         match crate::config::Config::load(source, false, &Environment::of_process()) {
-            Ok(loaded) => run(&loaded),
+            Ok(loaded) => {
+                hide(&loaded.config);
+                run(&loaded)
+            }
             Err(report) => refuse(&report),
         }
     })

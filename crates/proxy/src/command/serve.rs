@@ -7,6 +7,7 @@ use crate::{
     config::{Config, Environment, Loaded, Source},
     log,
     process::{
+        harden::harden,
         serve::{ServeError, serve},
         shutdown,
     },
@@ -33,6 +34,7 @@ pub fn run(source: &Source) -> ExitCode {
             "http_proxy is set: clients reach this proxy only if NO_PROXY names localhost and 127.0.0.1"
         );
     }
+    harden(&config);
     let (stop, stops) = shutdown::stop();
     let served = stop
         .on_signals()

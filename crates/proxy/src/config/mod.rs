@@ -5,6 +5,7 @@ mod check;
 mod defaults;
 mod flags;
 mod ibm;
+mod places;
 mod preset;
 mod reading;
 pub mod report;

@@ -1,6 +1,9 @@
 //! Step 4: the credential is put on the request. The only place in the proxy where that happens.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
@@ -30,6 +33,8 @@ pub struct Attachment {
 pub struct Attacher {
     attachment: Attachment,
     built: RefCell<Option<Rc<Built>>>,
+    /// Another value has been built before, and requests have gone out with it.
+    succeeded: Cell<bool>,
 }
 
 /// What a request carries, in the route's order of attachments.
@@ -43,8 +48,6 @@ pub struct Built {
     form: Form,
     /// Find the value in an answer.
     needles: Rc<[Needle]>,
-    /// Those of the value that the same worker attached before: an upstream may still show that one.
-    before: Option<Rc<[Needle]>>,
 }
 
 /// A value as it stands on a request.
@@ -103,6 +106,7 @@ impl Attacher {
         Self {
             attachment,
             built: RefCell::new(None),
+            succeeded: Cell::new(false),
         }
     }
 
@@ -138,7 +142,7 @@ impl Attacher {
         let is_in_force = token.generation == feed.generation();
         Some(match is_in_force {
             true => self.build(&token),
-            false => Rc::new(Built::new(&token, &self.attachment.place, None)),
+            false => Rc::new(Built::new(&token, &self.attachment.place)),
         })
     }
 
@@ -167,13 +171,27 @@ impl Attacher {
     }
 
     fn build(&self, token: &Token) -> Rc<Built> {
-        let before = match self.built.borrow().as_deref() {
-            Some(last) if last.generation == token.generation => last.before.clone(),
-            last => last.map(|last| Rc::clone(&last.needles)),
-        };
-        let built = Rc::new(Built::new(token, &self.attachment.place, before));
-        self.built.replace(Some(Rc::clone(&built)));
+        let built = Rc::new(Built::new(token, &self.attachment.place));
+        let before = self.built.replace(Some(Rc::clone(&built)));
+        if before.is_some_and(|before| before.generation != built.generation) {
+            self.succeeded.set(true);
+        }
         built
+    }
+
+    /// Lets go of a value that is no longer in force. Says whether, since this was last asked, one has ceased to be.
+    pub fn let_go(&self) -> bool {
+        let current = self.attachment.feed.generation();
+        let is_over = |built: &mut Rc<Built>| {
+            built.generation != current || built.expires.is_some_and(|end| end <= clock::now())
+        };
+        let let_go = self.built.borrow_mut().take_if(is_over).is_some();
+        self.succeeded.take() || let_go
+    }
+
+    /// Lets go of any value: it is built again from the feed when it is needed.
+    pub fn forget(&self) {
+        self.built.take();
     }
 }
 
@@ -182,7 +200,7 @@ impl Built {
         clippy::disallowed_methods,
         reason = "the value is looked for in answers"
     )]
-    fn new(token: &Token, place: &Place, before: Option<Rc<[Needle]>>) -> Self {
+    fn new(token: &Token, place: &Place) -> Self {
         let value = token.value.expose_secret();
         // The padding of base64 is often left out, and says nothing.
         let needles = [
@@ -194,7 +212,6 @@ impl Built {
             expires: token.expires,
             form: Form::new(&token.value, place),
             needles: needles.into_iter().flatten().collect(),
-            before,
         }
     }
 
@@ -203,11 +220,9 @@ impl Built {
         self.form.put_on(headers, target);
     }
 
-    /// What finds the value in an answer, and the value before it.
-    pub fn needles(&self) -> impl Iterator<Item = Rc<[Needle]>> {
-        let both = [Some(&self.needles), self.before.as_ref()];
-        let some = both.into_iter().flatten();
-        some.filter(|needles| !needles.is_empty()).cloned()
+    /// What finds the value in an answer.
+    pub fn needles(&self) -> Rc<[Needle]> {
+        Rc::clone(&self.needles)
     }
 
     /// Whether the value stands in a text of an answer.
@@ -228,8 +243,7 @@ impl Built {
     }
 
     fn masked(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let before = self.before.as_deref().unwrap_or_default();
-        masked(self.needles.iter().chain(before), text)
+        masked(&*self.needles, text)
     }
 }
 
@@ -307,5 +321,31 @@ impl Attachment {
             scheme: "Bearer".into(),
         };
         vec![Self { feed, place }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_does_not_show() {
+        let places = [
+            Place::Query {
+                name: "token".into(),
+            },
+            Place::Header {
+                name: http::header::AUTHORIZATION,
+                scheme: "Bearer".into(),
+            },
+        ];
+        for place in places {
+            let mut headers = HeaderMap::new();
+            let mut target = Target::AsItCame(PathAndQuery::from_static("/snapshot"));
+            let form = Form::new(&"canary-value".into(), &place);
+            form.put_on(&mut headers, &mut target);
+            let shown = format!("{form:?} {headers:?} {target:?}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
     }
 }

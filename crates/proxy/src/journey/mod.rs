@@ -132,10 +132,23 @@ impl View {
         }
     }
 
-    /// Closes upstream connections that have been idle for too long.
+    /// Closes upstream connections that have been idle for too long, and lets go of values that are no longer in
+    /// force, with the connections whose buffers may still hold one.
     pub fn reap(&self) {
         let now = Instant::now();
+        for (route, mine) in self.plan.routes.iter().zip(&self.routes) {
+            let ceased = mine.attachers.iter().filter(|attacher| attacher.let_go());
+            if ceased.count() > 0 {
+                self.pools[route.upstream].renew();
+            }
+        }
         self.pools.iter().for_each(|pool| pool.reap(now));
+    }
+
+    /// Lets go of all values that were built: nobody is here to send them.
+    pub fn forget(&self) {
+        let attachers = self.routes.iter().flat_map(|route| &route.attachers);
+        attachers.for_each(Attacher::forget);
     }
 
     /// Closes all idle upstream connections.

@@ -58,6 +58,10 @@ pub struct Pool {
     sweeper: Rc<Sweeper>,
     idle: RefCell<Vec<(Connection, Instant)>>,
     opened: Rc<Cell<u64>>,
+    /// How often a value that is attached here has ceased to be in force.
+    renewals: Cell<u32>,
+    /// How many connections from before the last renewal may still be closed in this tick.
+    closable: Cell<usize>,
     /// Where HTTP/2 is spoken: then nothing of the above is used.
     pub streams: Option<Streams>,
 }
@@ -74,6 +78,8 @@ pub struct Connection {
     /// What the upstream has said to the request under way.
     pub heard: Rc<Heard>,
     driver: AbortHandle,
+    /// How many renewals there had been when it was opened.
+    renewals: u32,
     /// Opened for an upgrade: its bytes without HTTP, after a 101. Such a connection is not used again.
     bare: Option<oneshot::Receiver<Parts<TokioIo<Line>>>>,
 }
@@ -107,6 +113,8 @@ impl Pool {
             sweeper,
             idle: RefCell::new(Vec::new()),
             opened,
+            renewals: Cell::new(0),
+            closable: Cell::new(0),
         })
     }
 
@@ -175,6 +183,7 @@ impl Pool {
             reused: false,
             heard,
             driver: driver.abort_handle(),
+            renewals: self.renewals.get(),
             bare,
         })
     }
@@ -215,7 +224,8 @@ impl Pool {
 
     /// Takes a connection back whose request and answer have both ended, unless it was opened for an upgrade.
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
-        if connection.sender.is_closed() || connection.bare.is_some() {
+        if connection.sender.is_closed() || connection.bare.is_some() || self.outlived(&connection)
+        {
             return;
         }
         connection.watch.disarm();
@@ -225,6 +235,24 @@ impl Pool {
             idle.remove(0);
         }
         idle.push((connection, now));
+    }
+
+    /// A value that was attached has ceased to be in force. hyper's buffers hold the last head that each connection has
+    /// sent, so none of them is kept for long: a few are closed with each tick, the longest idle first, and no request
+    /// finds all of them gone at once.
+    pub fn renew(&self) {
+        self.renewals.set(self.renewals.get() + 1);
+        if let Some(streams) = &self.streams {
+            streams.drop_idle();
+        }
+    }
+
+    /// Whether a connection is from before a renewal, and its turn to be closed.
+    fn outlived(&self, connection: &Connection) -> bool {
+        let left = self.closable.get();
+        let is_due = connection.renewals != self.renewals.get() && left > 0;
+        self.closable.set(left - usize::from(is_due));
+        is_due
     }
 
     /// How many are idle.
@@ -243,12 +271,15 @@ impl Pool {
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one can know.
     pub fn reap(&self, now: Instant) {
+        self.closable.set(CLOSED_PER_TICK);
         let mut idle = self.idle.borrow_mut();
         let mut excess = idle.len().saturating_sub(SPARE);
         idle.retain(|(connection, since)| {
             let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
             excess = excess.saturating_sub(1);
-            !connection.sender.is_closed() && now.duration_since(*since) < keep
+            !connection.sender.is_closed()
+                && now.duration_since(*since) < keep
+                && !self.outlived(connection)
         });
         if let Some(streams) = &self.streams {
             streams.reap(now, KEEP_IDLE);
@@ -370,6 +401,9 @@ const SPARE: usize = 8;
 
 /// How long such a connection stays.
 const KEEP_EXCESS: Duration = Duration::from_secs(5);
+
+/// How many connections from before a renewal are closed with a tick: all that a worker keeps within eight seconds.
+const CLOSED_PER_TICK: usize = 8;
 
 /// How old the runtime's word on a socket may be for a request that can be sent again.
 const MOMENT: Duration = Duration::from_secs(1);

@@ -40,7 +40,8 @@ impl Scrub {
     /// `upstream_protocol` for a text that is compressed, though nobody asked for that: it cannot be searched, and might
     /// say the credential.
     pub fn of(headers: &HeaderMap, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
-        let needles: SmallVec<_> = attached.iter().flat_map(|built| built.needles()).collect();
+        let needles = attached.iter().map(|built| built.needles());
+        let needles: SmallVec<_> = needles.filter(|needles| !needles.is_empty()).collect();
         if needles.is_empty() || !is_text(headers) {
             return Ok(None);
         }

@@ -2,10 +2,13 @@
 
 pub mod admin;
 pub mod certificate;
+#[cfg(target_os = "linux")]
+mod confine;
 pub mod connection;
 pub mod control;
 pub mod door;
 pub mod frames;
+pub mod harden;
 pub mod life;
 pub mod listen;
 pub mod metrics;

@@ -139,6 +139,9 @@ impl Worker {
                 Some(_) => view.drop_idle(),
                 None => view.reap(),
             }
+            if self.sweeper.rests() {
+                view.forget();
+            }
         };
         self.sweeper.run(each_tick).await;
     }

@@ -117,6 +117,17 @@ impl EgressProxy {
         }
     }
 
+    /// Every place that its login is read from.
+    pub(super) fn places(&self) -> Vec<Location> {
+        match &self.login {
+            Login::Read { username, password } => {
+                let places = username.place().into_iter().chain([password]);
+                places.cloned().collect()
+            }
+            Login::Nobody | Login::OfEnvironment(_) => Vec::new(),
+        }
+    }
+
     /// Its URL, for logs: without a login.
     pub fn url(&self) -> String {
         let scheme = match self.protocol {

@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, sync::Arc};
 use rustls::pki_types::ServerName;
 
 use super::Egress;
-use crate::tls::Trust;
+use crate::{secret::Location, tls::Trust};
 
 /// Scheme, host and port of a server, the path that goes before every request's path, how it is trusted, and the way
 /// to it.
@@ -91,6 +91,15 @@ impl Origin {
             (true, 443) | (false, 80) => host,
             (_, port) => format!("{host}:{port}"),
         }
+    }
+
+    /// Every place that is read to reach and to trust it.
+    pub fn places(&self) -> Vec<Location> {
+        let mut places = self.trust.places();
+        if let Egress::Through(proxy) = &self.egress {
+            places.extend(proxy.places());
+        }
+        places
     }
 
     /// The base URL, normalised; for logs.

@@ -9,7 +9,7 @@ use tokio::{
     select, time,
 };
 
-use super::SecretError;
+use super::{SecretError, environment::withheld};
 
 /// What the command prints; its error output is dropped, because nobody knows what is in there.
 pub(super) async fn run(arguments: &[String]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
@@ -42,6 +42,9 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true);
+        for name in withheld() {
+            command.env_remove(name);
+        }
         #[cfg(unix)]
         command.process_group(0);
         let child = command.spawn().ok()?;
@@ -128,6 +131,16 @@ mod tests {
         given_up.abort();
         let end = time::timeout(Duration::from_secs(60), end).await;
         assert_eq!(end.expect("the grandchild is gone").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_variable_that_holds_a_secret_is_not_inherited() {
+        let arguments = shell(r#"echo "${CARGO_PKG_NAME-gone} $CARGO_MANIFEST_DIR""#, "sh");
+        let inherited = run(&arguments).await.expect("it has succeeded");
+        assert!(inherited.starts_with(b"token-source /"));
+        crate::secret::withhold(["CARGO_PKG_NAME"]);
+        let inherited = run(&arguments).await.expect("it has succeeded");
+        assert!(inherited.starts_with(b"gone /"));
     }
 
     #[tokio::test]

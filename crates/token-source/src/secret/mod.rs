@@ -1,6 +1,7 @@
 //! Where a secret is read, and reading it: bounded in size and time, and never told in an error.
 
 mod command;
+mod environment;
 mod error;
 mod file;
 #[cfg(feature = "keyring")]
@@ -19,6 +20,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use tokio::time::{self, Instant};
 
+pub use environment::withhold;
 pub use error::SecretError;
 #[cfg(feature = "kube")]
 pub use kubernetes::SecretName;

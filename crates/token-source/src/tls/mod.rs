@@ -125,9 +125,20 @@ impl Trust {
 
     /// The files that it is read from, and that may change while it is in use.
     pub(crate) fn files(&self) -> Vec<Location> {
+        let mut places = self.places();
+        if self.insecure && self.roots != Roots::System {
+            // Nothing is checked with it.
+            places.remove(0);
+        }
+        places.retain(Location::is_watched);
+        places
+    }
+
+    /// Every place that it is read from.
+    pub(crate) fn places(&self) -> Vec<Location> {
         let bundle = match &self.roots {
-            Roots::Bundle(place) if !self.insecure && place.is_watched() => Some(place.clone()),
-            _ => None,
+            Roots::Bundle(place) => Some(place.clone()),
+            Roots::System => None,
         };
         let identity = self.identity.iter().flat_map(Identity::files);
         bundle.into_iter().chain(identity).collect()

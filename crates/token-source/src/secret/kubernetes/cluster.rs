@@ -21,6 +21,8 @@ use super::{
     object::Object,
 };
 use crate::secret::SecretError;
+#[cfg(not(test))]
+use crate::secret::environment;
 
 pub(super) struct Cluster {
     runtime: runtime::Handle,
@@ -208,14 +210,31 @@ fn is_too_much(error: &Error) -> bool {
 /// A kubeconfig (`$KUBECONFIG`, `~/.kube/config`), else the service account of this pod.
 #[cfg(not(test))]
 async fn configuration() -> Option<kube::Config> {
-    use kube::config::{Config, KubeConfigOptions};
+    use kube::config::{Config, Kubeconfig};
 
     // Not `Config::infer`, which lets variables that are meant for debugging lead elsewhere.
-    let options = KubeConfigOptions::default();
-    match Config::from_kubeconfig(&options).await {
-        Ok(config) => Some(config),
+    match Kubeconfig::read() {
+        Ok(kubeconfig) => match of_kubeconfig(kubeconfig).await {
+            Some(config) => Some(config),
+            None => Config::incluster().ok(),
+        },
         Err(_) => Config::incluster().ok(),
     }
+}
+
+/// What it says, but that its program inherits no variable that holds a secret.
+#[cfg(not(test))]
+async fn of_kubeconfig(mut kubeconfig: kube::config::Kubeconfig) -> Option<kube::Config> {
+    let users = kubeconfig.auth_infos.iter_mut();
+    for user in users.filter_map(|named| named.auth_info.as_mut()) {
+        if let Some(program) = &mut user.exec {
+            (program.drop_env.get_or_insert_default()).extend(environment::withheld());
+        }
+    }
+    let options = kube::config::KubeConfigOptions::default();
+    kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .ok()
 }
 
 #[cfg(test)]
