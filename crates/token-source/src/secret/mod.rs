@@ -3,6 +3,7 @@
 mod command;
 mod error;
 mod file;
+mod follow;
 #[cfg(feature = "keyring")]
 mod keyring;
 #[cfg(feature = "kube")]
@@ -20,6 +21,7 @@ use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use tokio::time::{self, Instant};
 
 pub use error::SecretError;
+pub use follow::{News, follow};
 #[cfg(feature = "kube")]
 pub use kubernetes::SecretName;
 
