@@ -7,7 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use toml::Spanned;
 
 use super::{
-    Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve, trust,
+    Declared, attach, clean_segments, credential::Credential, header, home, pattern, rate, resolve,
+    trust,
 };
 use crate::config::{
     Forwarded, LARGEST_REPLAY_LIMIT, Pattern, Place, Route, TokenEndpoints, Upstream, defaults,
@@ -79,7 +80,8 @@ fn route(
     let forwarded = table
         .choice("forwarded", &words)
         .unwrap_or(Forwarded::Remove);
-    table.later(&["scrub_body", "rate_limit"]);
+    let rate_limit = rate::rate_limit(&mut table);
+    table.later(&["scrub_body"]);
     let has_preset = table.key("preset").is_some();
     table.done();
 
@@ -114,6 +116,7 @@ fn route(
             drop_query: preset.map(Preset::drop_query).unwrap_or_default(),
             max_body,
             max_in_flight,
+            rate_limit: rate_limit?,
             replay_limit,
             forwarded,
         },
