@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use token_source::{Feed, Generation, Proof, Token, clock};
 use tokio::time::Instant;
 
-use super::rewrite::Target;
+use super::{fingerprint::Fingerprint, rewrite::Target};
 use crate::{config::Place, fault::Fault};
 
 /// Which credential is put where on the requests of a route.
@@ -36,6 +36,8 @@ pub type Attached = SmallVec<[Rc<Built>; 2]>;
 pub struct Built {
     /// Which value of the credential it is.
     pub generation: Generation,
+    /// Tells it from other values, in the log.
+    pub fingerprint: Fingerprint,
     expires: Option<Instant>,
     form: Form,
     /// Finds the value in an answer, raw and percent-encoded.
@@ -185,6 +187,7 @@ impl Built {
         }
         Self {
             generation: token.generation,
+            fingerprint: Fingerprint::of(value.as_bytes()),
             expires: token.expires,
             form: Form::new(&token.value, place),
             needles,

@@ -1,11 +1,13 @@
 //! What keeps the proxy alive? One control thread runs keepers, probes and signals; workers carry the requests.
 
 pub mod admin;
+pub mod callers;
 pub mod certificate;
 pub mod connection;
 pub mod control;
 pub mod door;
 pub mod frames;
+pub mod keys;
 pub mod life;
 pub mod listen;
 pub mod metrics;
