@@ -1,7 +1,11 @@
 //! Where a listener names its callers, nobody else comes in, what they prove themselves by stays here, and each does what
 //! it may.
 
-use std::{io::Write as _, os::unix::net::UnixStream, thread};
+use std::{
+    io::Write as _,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    thread,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Request;
@@ -304,11 +308,12 @@ fn networks_of_a_listener_for_both_families() {
 #[test]
 fn unix_users_by_what_the_kernel_says() {
     if !rustix::process::getuid().is_root() {
-        eprintln!("SKIPPED: only root can call as another user");
+        let skipped = "SKIPPED: only root can call as another user\n";
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
         return;
     }
     let world = World::new();
-    let folder = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let folder = PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(world.folder.path(), folder).unwrap();
     let origin = Origin::echoing();
     let callers = "[caller.app]\nuids = [54321]\n[caller.ops]\ngids = [54399]\n\
@@ -363,6 +368,45 @@ fn unix_users_by_what_the_kernel_says() {
     assert!(
         line.contains(&format!("\"peer\":\"uid 54321 pid {us}\"")),
         "{line}"
+    );
+    end(&world, proxy);
+}
+
+#[test]
+fn listeners_have_callers_and_routes_of_their_own() {
+    let world = World::new();
+    let origin = Origin::echoing();
+    let listener = "callers = ['grafana']\nroutes = ['attaching']\n\
+         [listener.other]\naddress = '127.0.0.1:0'\ncallers = ['batch']\nroutes = ['open']\n\
+         [listener.free]\naddress = '127.0.0.1:0'";
+    let proxy = proxied(&world, &origin, listener, KEYED);
+    let status = |index: usize, target: &str, key: &str| {
+        let line = format!("X-Proxy-Key: {key}");
+        client::get(proxy.listeners[index], target, &[&line]).status
+    };
+    for (index, target, key, expected) in [
+        (0, "/x", GRAFANA, 200),
+        (0, "/x", BATCH, 401),
+        // Without its route, the path goes where the listener's other one takes it.
+        (0, "/open/x", GRAFANA, 200),
+        (1, "/open/x", BATCH, 200),
+        (1, "/open/x", GRAFANA, 401),
+        (1, "/x", BATCH, 404),
+        (2, "/x", WRONG, 200),
+        (2, "/open/x", WRONG, 200),
+    ] {
+        assert_eq!(
+            status(index, target, key),
+            expected,
+            "{index} {target} {key}"
+        );
+    }
+    let came = origin.take_whole();
+    assert_eq!(came.len(), 5);
+    assert!(
+        came.iter()
+            .all(|message| message.all("x-proxy-key").is_empty()),
+        "{came:?}"
     );
     end(&world, proxy);
 }

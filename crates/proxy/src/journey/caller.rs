@@ -218,6 +218,11 @@ impl KeyCell {
         }
     }
 
+    /// Whether there is one.
+    pub fn is_in_force(&self) -> bool {
+        self.0.load().is_some()
+    }
+
     fn is(&self, presented: &Fingerprint) -> Choice {
         match &*self.0.load() {
             Some(key) => key.ct_eq(presented),

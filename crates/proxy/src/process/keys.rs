@@ -58,6 +58,11 @@ impl Key {
     /// Keeps the key in force that is there.
     pub async fn follow(self, poll: Duration) {
         let at = self.place.describe().await;
+        if !self.place.is_watched() && self.cell.is_in_force() {
+            // Not read twice: a program may ask a human.
+            tracing::info!(caller = &*self.caller, at, "{IN_FORCE}");
+            return;
+        }
         let (place, at) = (self.place.clone(), at.as_str());
         follow(place, poll, |news| self.hear(&news, at)).await
     }
@@ -67,7 +72,7 @@ impl Key {
         match news {
             News::Content(content) => {
                 self.put(content);
-                tracing::info!(caller, at, "the key of a caller is in force");
+                tracing::info!(caller, at, "{IN_FORCE}");
                 if let Some(weakness) = weakness(content) {
                     tracing::warn!(caller, at, "{weakness}");
                 }
@@ -104,6 +109,8 @@ fn weakness(key: &SecretString) -> Option<&'static str> {
         None
     }
 }
+
+const IN_FORCE: &str = "the key of a caller is in force";
 
 /// How long a start waits for keys.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -142,7 +142,7 @@ impl Location {
     }
 
     /// Whether it can change under a running process and costs nothing to look at.
-    pub(crate) fn is_watched(&self) -> bool {
+    pub fn is_watched(&self) -> bool {
         match self {
             Self::File { .. } | Self::Property { .. } | Self::Systemd(_) | Self::FirstOf(_) => true,
             #[cfg(feature = "kube")]
