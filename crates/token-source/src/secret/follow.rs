@@ -140,31 +140,45 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    /// On the real clock: a file is read outside the runtime, whose paused clock would not wait for it.
+    #[tokio::test]
     async fn a_file_is_followed() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "one").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let write = |text: &str| {
+            let new = folder.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(new, &path).unwrap();
+        };
+        write("one");
         let place = Location::File {
-            path: file.path().into(),
+            path: path.clone(),
             field: None,
         };
         let told = Rc::new(RefCell::new(Vec::new()));
         let heard = Rc::clone(&told);
-        let poll = Duration::from_secs(5);
+        let poll = Duration::from_millis(10);
         let following = follow(place, poll, move |news| {
             heard.borrow_mut().push(word(&news))
         });
-        let editing = async {
-            for (text, expected) in [("one", "one"), ("two", "two"), ("", "gone")] {
-                std::fs::write(file.path(), text).unwrap();
+        let hears = |expected: &'static str| {
+            let told = Rc::clone(&told);
+            async move {
                 while told.borrow().last().is_none_or(|last| last != expected) {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
         };
+        let editing = async {
+            hears("one").await;
+            write("two");
+            hears("two").await;
+            std::fs::remove_file(&path).unwrap();
+            hears("gone").await;
+        };
         select! {
             _ = following => {}
-            () = editing => {}
+            done = tokio::time::timeout(Duration::from_secs(60), editing) => done.expect("each in time"),
         }
         assert_eq!(*told.borrow(), ["one", "two", "gone"]);
     }
