@@ -171,6 +171,7 @@ fn route() -> Route {
         rewrite: Rewrite {
             attaches: true,
             attached_headers: vec![header::AUTHORIZATION],
+            of_callers: Vec::new(),
             dropped_query: vec!["token".into()],
             default_query: Vec::new(),
             set_headers: Vec::new(),
@@ -181,6 +182,8 @@ fn route() -> Route {
             via: Via::new("fuzzed".into()),
         },
         max_body: None,
+        limit: None,
+        rate: None,
         replay_limit: 0,
     }
 }

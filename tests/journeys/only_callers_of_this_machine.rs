@@ -2,7 +2,7 @@
 
 use std::os::unix::{fs::PermissionsExt as _, net::UnixStream};
 
-use crate::{client, proxy::World};
+use crate::{client, proxy::World, streams::Http2};
 
 const SPECS: &str = "/ml/v1/foundation_model_specs?version=2025-02-01";
 
@@ -86,6 +86,88 @@ attach = "platform"
         ),
         (403, Some("https://grafana.internal"))
     );
+    world.end(proxy);
+}
+
+#[tokio::test]
+async fn a_host_is_judged_alike_in_each_form_that_it_comes_in() {
+    let world = World::new();
+    let proxy = world.start(
+        r#"
+listener.local = { address = "127.0.0.1:0", hosts = ["proxy.internal"] }
+[route.platform]
+path = "/"
+upstream = "platform"
+attach = "platform"
+"#,
+    );
+    proxy.ready();
+    let streams = Http2::connect(proxy.address()).await;
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:80", 200),
+        ("[::1]", 200),
+        ("[::ffff:127.0.0.1]:80", 200),
+        ("Proxy.Internal:443", 200),
+        ("localhost.", 403),
+        ("localhost.evil", 403),
+        ("127.0.0.1.nip.io", 403),
+        ("proxy.internal.evil", 403),
+        ("evil.example", 403),
+        ("[::ffff:192.0.2.1]", 403),
+        ("0.0.0.0", 403),
+        ("user@localhost", 400),
+        ("localhost:80@evil.example", 400),
+        ("127.1", 400),
+        ("2130706433", 400),
+    ] {
+        let line = format!("Host: {host}");
+        assert_eq!(proxy.get(SPECS, &[&line]).status, status, "{host}");
+        let absolute = format!("http://{host}{SPECS}");
+        assert_eq!(proxy.get(&absolute, &[&line]).status, status, "{absolute}");
+        let request = http::Request::get(&absolute).body(()).unwrap();
+        let reply = streams.send(request, None).await;
+        // What is no authority at all ends its stream.
+        let judged = reply.map_or(400, |reply| reply.status.as_u16());
+        assert_eq!(judged, status, ":authority {host}");
+    }
+    assert_eq!(proxy.get(SPECS, &["Host:"]).status, 400);
+    let other = ["Host: localhost"];
+    assert_eq!(
+        proxy
+            .get(&format!("http://evil.example{SPECS}"), &other)
+            .status,
+        400
+    );
+    world.end(proxy);
+}
+
+#[test]
+fn a_link_that_a_person_follows_passes_and_nothing_else_from_elsewhere() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    let link = [
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: navigate",
+        "Sec-Fetch-Dest: document",
+    ];
+    let answer = proxy.get(SPECS, &link);
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, None)
+    );
+    let frame = [link[0], link[1], "Sec-Fetch-Dest: iframe"];
+    assert_eq!(proxy.get(SPECS, &frame).status, 403);
+    assert_eq!(proxy.send("POST", SPECS, &link, b"").status, 403);
+    let with_origin = [&link[..], &["Origin: https://evil.example"]].concat();
+    assert_eq!(proxy.get(SPECS, &with_origin).status, 403);
+    for line in ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"] {
+        assert_eq!(proxy.get(SPECS, &[line]).status, 200, "{line}");
+    }
+    assert_eq!(proxy.get(SPECS, &["Sec-Fetch-Site: same-site"]).status, 403);
     world.end(proxy);
 }
 

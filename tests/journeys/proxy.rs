@@ -380,9 +380,22 @@ enum Place {
 
 /// Where a line of the log says that the proxy listens.
 fn place_in(line: &str) -> Option<Place> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let at = line["at"].as_str()?;
-    match line["message"].as_str()? {
+    let (message, at) = match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(line) => (
+            line["message"].as_str()?.to_owned(),
+            line["at"].as_str()?.to_owned(),
+        ),
+        // The log for humans.
+        Err(_) => {
+            let (_, text) = line.split_once(" INFO ")?;
+            let at = text.split_once(" at=")?.1.trim_start_matches('"');
+            let at = at.split(['"', ' ']).next()?.to_owned();
+            let mut known = ["admin listens", "listening"].into_iter();
+            let message = known.find(|message| text.starts_with(message))?;
+            (message.to_owned(), at)
+        }
+    };
+    match message.as_str() {
         "listening" => Some(Place::Listener(
             at.split(' ')
                 .filter_map(|place| place.parse().ok())

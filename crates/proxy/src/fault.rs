@@ -13,6 +13,14 @@ pub enum Rule {
     Origin,
     /// The unix user on the other end of the socket is not listed.
     User,
+    /// No caller of the listener comes from there.
+    Network,
+    /// No caller of the listener has a certificate with such a name, or there was none.
+    Certificate,
+    /// The request has no key, or a wrong one.
+    Key,
+    /// The caller may not reach this route.
+    Route,
 }
 
 impl Rule {
@@ -22,6 +30,10 @@ impl Rule {
             Self::Host => "host",
             Self::Origin => "origin",
             Self::User => "user",
+            Self::Network => "network",
+            Self::Certificate => "certificate",
+            Self::Key => "key",
+            Self::Route => "route",
         }
     }
 }
@@ -54,6 +66,11 @@ pub enum Fault {
     },
     /// As many requests as the route's `max_in_flight` are under way.
     Overloaded,
+    /// More requests than the `rate_limit` of the caller or the route.
+    RateLimited {
+        /// How long until there is room for the next.
+        retry_after: Duration,
+    },
     /// DNS, routing or a refused connection.
     UpstreamUnreachable,
     /// The TLS handshake failed or the certificate is not trusted.
@@ -81,6 +98,7 @@ impl Fault {
             Self::LoopDetected => "loop_detected",
             Self::CredentialUnavailable { .. } => "credential_unavailable",
             Self::Overloaded => "overloaded",
+            Self::RateLimited { .. } => "rate_limited",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
@@ -93,6 +111,7 @@ impl Fault {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::CallerNotAllowed(Rule::Key) => StatusCode::UNAUTHORIZED,
             Self::CallerNotAllowed(_) | Self::PathNotAllowed | Self::TokenEndpointDenied => {
                 StatusCode::FORBIDDEN
             }
@@ -104,6 +123,7 @@ impl Fault {
             Self::CredentialUnavailable { .. } | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnreachable | Self::UpstreamTls | Self::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
@@ -121,6 +141,12 @@ impl Fault {
             }
             Self::CallerNotAllowed(Rule::Origin) => "a browser may not call from this origin",
             Self::CallerNotAllowed(Rule::User) => "this unix user may not call",
+            Self::CallerNotAllowed(Rule::Network) => "nobody may call from this network",
+            Self::CallerNotAllowed(Rule::Certificate) => {
+                "a client certificate is wanted here, of a name that may call"
+            }
+            Self::CallerNotAllowed(Rule::Key) => "a key of this proxy is wanted here",
+            Self::CallerNotAllowed(Rule::Route) => "this caller may not reach this route",
             Self::PathNotAllowed => "the route does not allow this method and path",
             Self::TokenEndpointDenied => {
                 "the platform's token endpoints are closed: the proxy holds the credential"
@@ -134,6 +160,7 @@ impl Fault {
                 "the proxy has no valid credential for this route at the moment"
             }
             Self::Overloaded => "the route has as many requests under way as it may have",
+            Self::RateLimited { .. } => "more requests than the rate limit allows",
             Self::UpstreamUnreachable => "the upstream cannot be reached",
             Self::UpstreamTls => "the TLS connection to the upstream failed",
             Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
@@ -152,7 +179,19 @@ impl Fault {
                 "call by localhost or an address, or add the name to the listener's hosts"
             }
             Self::CallerNotAllowed(Rule::Origin) => "add the origin to the listener's origins",
-            Self::CallerNotAllowed(Rule::User) => "add the user to the listener's uids or gids",
+            Self::CallerNotAllowed(Rule::User) => {
+                "add the user to uids or gids of the listener or of one of its callers"
+            }
+            Self::CallerNotAllowed(Rule::Network) => {
+                "see the networks of the listener's callers; the log of the proxy has the address"
+            }
+            Self::CallerNotAllowed(Rule::Certificate) => {
+                "see the certificate of the listener's callers: a name of its subjectAltName"
+            }
+            Self::CallerNotAllowed(Rule::Key) => {
+                "send the key of a caller: Authorization: Bearer, X-Proxy-Key, or the password of Basic"
+            }
+            Self::CallerNotAllowed(Rule::Route) => "see the caller's routes",
             Self::PathNotAllowed => "see the route's preset, allow and deny",
             Self::TokenEndpointDenied => {
                 "call the API without logging in, or see the route's token_endpoints"
@@ -166,6 +205,9 @@ impl Fault {
                 "the log and /readyz of the proxy name the credential and the reason"
             }
             Self::Overloaded => "come again, or see the route's max_in_flight",
+            Self::RateLimited { .. } => {
+                "come again after Retry-After, or see the rate_limit of the caller and the route"
+            }
             Self::UpstreamUnreachable => {
                 "see the upstream's url; the log of the proxy has the reason"
             }
@@ -183,7 +225,7 @@ impl Fault {
     /// `Retry-After` in whole seconds, where the answer carries one.
     pub fn retry_after(self) -> Option<u64> {
         match self {
-            Self::CredentialUnavailable { retry_after } => {
+            Self::CredentialUnavailable { retry_after } | Self::RateLimited { retry_after } => {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
                     .map(|seconds| seconds.max(1))
             }

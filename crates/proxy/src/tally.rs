@@ -24,7 +24,7 @@ type ByName<T> = RefCell<Vec<(Arc<str>, Rc<T>)>>;
 /// The counts of one route.
 #[derive(Debug, Default)]
 pub struct RouteTally {
-    requests: RefCell<Vec<((&'static str, u16), u64)>>,
+    requests: RefCell<Vec<(Answered, u64)>>,
     faults: RefCell<Vec<(&'static str, u64)>>,
     replays: RefCell<Vec<(&'static str, u64)>>,
     scrubbed: RefCell<Vec<(&'static str, u64)>>,
@@ -32,6 +32,9 @@ pub struct RouteTally {
     duration: Histogram,
     overhead: Histogram,
 }
+
+/// Method, status and caller.
+type Answered = (&'static str, u16, Option<Arc<str>>);
 
 /// Counts by upper bound, [`BUCKETS`] and above.
 #[derive(Debug, Default)]
@@ -54,8 +57,8 @@ pub struct Counts {
 /// A copy of the counts of one route.
 #[derive(Debug, Default, Clone)]
 pub struct RouteCounts {
-    /// Answered requests by method and status.
-    pub requests: BTreeMap<(&'static str, u16), u64>,
+    /// Answered requests by method, status and caller.
+    pub requests: BTreeMap<Answered, u64>,
     /// Faults by code.
     pub faults: BTreeMap<&'static str, u64>,
     /// Answers of 401 to an attached credential, by what came of them.
@@ -143,11 +146,13 @@ impl RouteTally {
         &self,
         method: &Method,
         status: StatusCode,
+        caller: Option<&Arc<str>>,
         duration: Duration,
         overhead: Option<Duration>,
     ) {
         self.moved_on();
-        count(&self.requests, (label(method), status.as_u16()));
+        let answered = (label(method), status.as_u16(), caller.cloned());
+        count(&self.requests, answered);
         self.duration.record(duration);
         if let Some(overhead) = overhead {
             self.overhead.record(overhead);
@@ -171,7 +176,7 @@ impl RouteTally {
 
     fn counts(&self) -> RouteCounts {
         RouteCounts {
-            requests: self.requests.borrow().iter().copied().collect(),
+            requests: self.requests.borrow().iter().cloned().collect(),
             faults: self.faults.borrow().iter().copied().collect(),
             replays: self.replays.borrow().iter().copied().collect(),
             scrubbed: self.scrubbed.borrow().iter().copied().collect(),

@@ -16,14 +16,15 @@ mod wire;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method};
-use token_source::Origin;
+use ipnet::IpNet;
+use token_source::{Location, Origin};
 
 pub use self::{
     flags::FlagForm,
@@ -46,6 +47,10 @@ pub struct Config {
     pub credentials: Vec<token_source::Settings>,
     /// Which requests go where, with what attached.
     pub routes: Vec<Route>,
+    /// Who may call where a listener asks for it.
+    pub callers: Vec<Caller>,
+    /// How often the places of callers' keys are looked at.
+    pub poll: Duration,
     /// What is logged, and how.
     pub log: Log,
     /// Where the proxy keeps what it makes itself (the local CA).
@@ -67,6 +72,10 @@ pub struct Listener {
     pub address: ListenAddress,
     /// TLS towards clients.
     pub tls: Option<ListenerTls>,
+    /// PEM file of the authorities whose client certificates are taken.
+    pub client_ca: Option<PathBuf>,
+    /// Indexes into [`Config::callers`] of those who may come here; empty: whoever reaches it.
+    pub callers: Vec<usize>,
     /// Names, besides the loopback ones, that a `Host` may carry; lower case, no port.
     pub hosts: Vec<String>,
     /// Foreign origins that a browser may call from, as `scheme://host[:port]`, lower case.
@@ -83,6 +92,49 @@ pub struct Listener {
     pub max_connections: usize,
     /// Indexes into [`Config::routes`] of the routes served here.
     pub routes: Vec<usize>,
+}
+
+/// Who may call: all that is said of it must hold, and something is.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Where its keys are read; any of them will do.
+    pub keys: Vec<Location>,
+    /// The names in its client certificate; any of them will do.
+    pub certificates: Vec<CertificateName>,
+    /// Where it comes from.
+    pub networks: Vec<IpNet>,
+    /// Its unix users.
+    pub uids: Vec<u32>,
+    /// Its unix groups; either is enough.
+    pub gids: Vec<u32>,
+    /// Indexes into [`Config::routes`] of what it may reach; `None`: all.
+    pub routes: Option<Vec<usize>>,
+    /// How often it may call, over all workers.
+    pub rate_limit: Option<RateLimit>,
+    /// The header in which it says for whom it calls.
+    pub identity_header: Option<HeaderName>,
+}
+
+/// A name in a client certificate's `subjectAltName`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateName {
+    /// A DNS name; lower case.
+    Dns(String),
+    /// A URI, such as a SPIFFE id; compared byte for byte.
+    Uri(String),
+}
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// So often in that time, evenly.
+    pub times: NonZeroU32,
+    /// A second, a minute or an hour.
+    pub per: Duration,
+    /// So often at once, after a pause.
+    pub burst: NonZeroU32,
 }
 
 /// Where a listener listens.
@@ -197,6 +249,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// Requests under way at a time, over all workers.
     pub max_in_flight: Option<u32>,
+    /// Requests in a time, over all workers.
+    pub rate_limit: Option<RateLimit>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
     /// What becomes of `Forwarded` and `X-Forwarded-*`.
@@ -283,7 +337,7 @@ pub struct Log {
 /// A defence that the operator gave up by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiver {
-    /// `insecure`, `plain_http`, `anyone`, `allow_all`, `forward`, `scrub_body`.
+    /// `insecure`, `plain_http`, `anyone`, `allow_all`, `forward`, `scrub_body`, `plain_key`.
     pub kind: &'static str,
     /// What it was given up for, such as `upstream.platform`.
     pub place: String,

@@ -11,12 +11,14 @@ impl Config {
     pub fn places(&self) -> Vec<Location> {
         let Self {
             listeners,
+            callers,
             upstreams,
             credentials,
             workers: _,
             admin: _,
             routes: _,
             log: _,
+            poll: _,
             state_dir: _,
             drain_delay: _,
             drain_timeout: _,
@@ -26,14 +28,19 @@ impl Config {
             Some(ListenerTls::Files { certificate, key }) => vec![certificate, key],
             Some(ListenerTls::SelfSigned) | None => Vec::new(),
         });
-        let shown = shown.map(|path| Location::File {
+        let authorities = listeners.iter().filter_map(|one| one.client_ca.as_ref());
+        let shown = shown.chain(authorities).map(|path| Location::File {
             path: path.clone(),
             field: None,
         });
+        let keys = callers
+            .iter()
+            .flat_map(|caller| caller.keys.iter().cloned());
         let servers = upstreams.iter().map(|upstream| &upstream.origin);
         let logins = credentials.iter().flat_map(|one| one.kind.servers());
         let read = (credentials.iter()).flat_map(|one| one.kind.places());
         shown
+            .chain(keys)
             .chain(servers.chain(logins).flat_map(Origin::places))
             .chain(read.map(|(_, place)| place.clone()))
             .collect()

@@ -14,6 +14,7 @@ use token_source::{Feed, Generation, Proof, Token, clock};
 use tokio::time::Instant;
 
 use super::{
+    fingerprint::Fingerprint,
     needle::{Needle, masked},
     rewrite::Target,
 };
@@ -44,6 +45,8 @@ pub type Attached = SmallVec<[Rc<Built>; 2]>;
 pub struct Built {
     /// Which value of the credential it is.
     pub generation: Generation,
+    /// Tells it from other values, in the log.
+    pub fingerprint: Fingerprint,
     expires: Option<Instant>,
     form: Form,
     /// Find the value in an answer.
@@ -209,6 +212,7 @@ impl Built {
         ];
         Self {
             generation: token.generation,
+            fingerprint: Fingerprint::of(value.as_bytes()),
             expires: token.expires,
             form: Form::new(&token.value, place),
             needles: needles.into_iter().flatten().collect(),

@@ -3,9 +3,11 @@
 pub mod admit;
 pub mod answer;
 pub mod attach;
+pub mod caller;
 pub mod cookies;
 pub mod decoy;
 pub mod downgrade;
+pub mod fingerprint;
 pub mod forward;
 pub mod kept;
 pub mod limit;
@@ -15,6 +17,7 @@ pub mod needle;
 pub mod pool;
 pub mod progress;
 pub mod query;
+pub mod rate;
 pub mod replay;
 pub mod respond;
 pub mod rewrite;
@@ -40,11 +43,13 @@ use self::{
     admit::{Admission, Admitted, Peer},
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
+    caller::{Callers, Names},
     decoy::Login,
     forward::Again,
     kept::Memory,
     limit::Limit,
     pool::{Pool, Upstream},
+    rate::Rate,
     replay::Spare,
     route::{Passage, Path, Route},
     scrub::Scrub,
@@ -52,7 +57,7 @@ use self::{
     upload::Upload,
 };
 use crate::{
-    fault::Fault,
+    fault::{Fault, Rule},
     sweep::Sweeper,
     tally::{RouteTally, Tally},
 };
@@ -77,6 +82,8 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     /// Who may come in.
     pub admission: Admission,
+    /// By what name, where it asks for one.
+    pub callers: Callers,
     /// Indexes into the plan's routes, in its order.
     pub routes: Vec<usize>,
 }
@@ -102,6 +109,10 @@ struct RouteView {
 pub trait Client: fmt::Debug {
     /// The other end.
     fn peer(&self) -> Peer;
+    /// The names in the certificate that it has shown.
+    fn certificate(&self) -> Option<&Names> {
+        None
+    }
     /// Whether the journey waits for the next piece of the request's body.
     fn waits_for_body(&self, waits: bool);
     /// The last of the request's body has come.
@@ -206,6 +217,7 @@ pub async fn travel(
     let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(&head.headers);
     let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
     let progress = body.progress();
+    trip.uploads(&progress);
     let is_handshake = !is_stream && upgrade::is_handshake(&head, !body.is_end_stream());
     trip.is_handshake = is_handshake;
     let readable = match is_stream {
@@ -290,6 +302,13 @@ async fn steps(
     client: &Rc<dyn Client>,
     trip: &mut Trip,
 ) -> Result<(response::Parts, Passing), Early> {
+    // admit, where it matters who it is
+    let caller = listener.callers.recognise(&**client, &mut head.headers)?;
+    if let Some(caller) = caller {
+        trip.called_by(caller, &head.headers);
+        caller.rate.as_ref().map(Rate::take).transpose()?;
+    }
+
     // route
     let came = std::mem::take(&mut head.uri)
         .into_parts()
@@ -303,6 +322,10 @@ async fn steps(
     let (index, path) = view.find(listener, host, path)?;
     let (route, mine) = (&view.plan.routes[index], &view.routes[index]);
     trip.routed(&route.name, &mine.tally);
+    if caller.is_some_and(|caller| !caller.may_reach(index)) {
+        return Err(Fault::CallerNotAllowed(Rule::Route).into());
+    }
+    route.rate.as_ref().map(Rate::take).transpose()?;
     let passage = route.pass(&head.method, path)?;
     check_length(&head, route.max_body)?;
     if let Passage::Decoy(login) = passage {
@@ -333,6 +356,7 @@ async fn steps(
         attached.push(attacher.attach(&mut head.headers, &mut target).await?);
     }
     head.uri = Uri::from(target.into_path_and_query()?);
+    trip.carries(&attached);
 
     // forward
     trip.leaves(Instant::now());
@@ -356,6 +380,7 @@ async fn steps(
         Some(spare) => {
             let replay = replay::replay(answer, &spare, attachers, &mut attached, pool, trip);
             answer = Box::pin(replay).await?;
+            trip.carries(&attached);
         }
         None => progress.forget(),
     }

@@ -34,6 +34,8 @@ pub struct Progress {
     pub(super) waits_for_leave: Cell<bool>,
     pub(super) incoming: RefCell<Option<Incoming>>,
     pub(super) client: Option<Rc<dyn Client>>,
+    /// How much of it has been read, in bytes.
+    pub read: Cell<u64>,
     /// How many more bytes the body may have.
     pub(super) left: Cell<Option<u64>>,
     /// Over HTTP/2, where a reset may look like an end.
@@ -157,6 +159,7 @@ impl Progress {
     /// Keeps a piece that was read, if everything before it was kept.
     pub(super) fn keep_piece(&self, piece: &[u8]) {
         self.is_untouched.set(false);
+        self.read.set(self.read.get() + piece.len() as u64);
         let mut kept = self.kept.borrow_mut();
         if kept.as_mut().is_some_and(|kept| !kept.add(piece)) {
             *kept = None;

@@ -18,7 +18,7 @@ use super::{
     route::Route,
     trip::{Part, REQUEST_ID, Trip},
 };
-use crate::fault::Fault;
+use crate::fault::{Fault, Rule};
 
 /// Makes the head of an upstream's answer fit to be passed on. `tls`: clients speak TLS with the listener.
 ///
@@ -151,6 +151,14 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if fault == Fault::CallerNotAllowed(Rule::Key) {
+        for challenge in CHALLENGES {
+            headers.append(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+    }
     if fault == Fault::BadRequest {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -164,9 +172,11 @@ pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
 fn tell_by_grpc(fault: Fault, answer: &mut Response<Answer>) {
     // As gRPC has clients translate a status of HTTP.
     let status = match fault.status().as_u16() {
-        403 => 7_u16,
+        401 => 16_u16,
+        403 => 7,
         404 | 405 => 12,
-        413 => 8,
+        // gRPC itself would say UNAVAILABLE of 429, which clients take for a fault of the server.
+        413 | 429 => 8,
         502..=504 => 14,
         _ => 13,
     };
@@ -217,6 +227,12 @@ pub fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
 
 /// What the proxy calls itself in `Proxy-Status`.
 const PROXY_NAME: &str = "watsonx-auth-proxy";
+
+/// What a client may answer with that has no key yet; nothing says whether there was a wrong one.
+const CHALLENGES: [&str; 2] = [
+    "Bearer realm=\"watsonx-auth-proxy\"",
+    "Basic realm=\"watsonx-auth-proxy\", charset=\"UTF-8\"",
+];
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

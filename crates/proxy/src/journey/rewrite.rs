@@ -21,6 +21,8 @@ pub struct Rewrite {
     pub attaches: bool,
     /// Headers that something is attached in, besides `Authorization`.
     pub attached_headers: Vec<HeaderName>,
+    /// Headers that are between callers and the proxy, whoever sends them where: those of keys and identities.
+    pub of_callers: Vec<HeaderName>,
     /// Query parameters that are taken out, in every spelling: the attached ones and the preset's.
     pub dropped_query: Vec<String>,
     /// Query parameters added when absent: decoded name, and the encoded pair.
@@ -165,7 +167,10 @@ impl Rewrite {
                 dashed => self.is_ours(dashed),
             },
         };
-        dropped || nominated.contains(name) || (self.attaches && self.is_attached_header(text))
+        dropped
+            || nominated.contains(name)
+            || (self.attaches && is_one_of(&self.attached_headers, text))
+            || is_one_of(&self.of_callers, text)
     }
 
     /// Whether a header of this name is not the client's to send on.
@@ -183,18 +188,6 @@ impl Rewrite {
         }
     }
 
-    /// Whether a name is that of an attached header, with `_` for `-` or the other way round.
-    fn is_attached_header(&self, text: &str) -> bool {
-        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-        self.attached_headers.iter().any(|attached| {
-            attached
-                .as_str()
-                .bytes()
-                .map(dashed)
-                .eq(text.bytes().map(dashed))
-        })
-    }
-
     fn check_loop(&self, headers: &HeaderMap) -> Result<(), Fault> {
         let ours = self.via.name.as_bytes();
         let seen = headers
@@ -207,6 +200,15 @@ impl Rewrite {
             Ok(())
         }
     }
+}
+
+/// Whether a name is that of one of these headers, with `_` for `-` or the other way round.
+fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    headers.iter().any(|header| {
+        let bytes = header.as_str().bytes();
+        bytes.map(dashed).eq(text.bytes().map(dashed))
+    })
 }
 
 /// Takes out what belongs to one connection only, in either direction; framing is left to hyper.
@@ -381,6 +383,7 @@ impl Default for Rewrite {
         Self {
             attaches: true,
             attached_headers: vec![header::AUTHORIZATION],
+            of_callers: Vec::new(),
             dropped_query: Vec::new(),
             default_query: Vec::new(),
             set_headers: Vec::new(),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode;
 
-use super::{attach::Attachment, decoy::Login, limit::Limit, rewrite::Rewrite, token_endpoints};
+use super::{
+    attach::Attachment, decoy::Login, limit::Limit, rate::Rate, rewrite::Rewrite, token_endpoints,
+};
 use crate::{
     access_log,
     config::{Pattern, TokenEndpoints},
@@ -46,6 +48,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// How many requests may be under way.
     pub limit: Option<Arc<Limit>>,
+    /// How often requests may come.
+    pub rate: Option<Rate>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
 }

@@ -2,10 +2,14 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Client, limit::Seat, replay::Outcome};
+use super::{
+    Client, admit::Peer, attach::Attached, caller::Caller, limit::Seat, progress::Progress,
+    replay::Outcome,
+};
 use crate::{access_log, fault::Fault, tally::RouteTally};
 
 /// What is known of a journey so far.
@@ -15,6 +19,10 @@ pub struct Trip {
     tally: Rc<RouteTally>,
     /// The listener's name.
     pub listener: Arc<str>,
+    /// The caller's name, where the listener asks for one.
+    pub caller: Option<Arc<str>>,
+    /// For whom a caller that is trusted with it says that it calls.
+    pub identity: Option<HeaderValue>,
     /// The route's name, once there is one.
     pub route: Option<Arc<str>>,
     /// The request's method.
@@ -23,6 +31,12 @@ pub struct Trip {
     pub target: Option<PathAndQuery>,
     /// The client's `X-Request-Id`, or the one made for an answer of the proxy's own.
     pub request_id: Option<Arc<str>>,
+    /// The trace that the request belongs to, as the client has it.
+    pub traceparent: Option<HeaderValue>,
+    /// How far the request's body has come.
+    pub upload: Option<Rc<Progress>>,
+    /// Which values of credentials it went out with, in their order.
+    pub credentials: SmallVec<[u32; 2]>,
     /// A gRPC call: a fault is told by a status of gRPC's.
     pub is_grpc: bool,
     /// The client asks for a WebSocket.
@@ -82,10 +96,15 @@ impl Trip {
             client,
             tally: unrouted,
             listener,
+            caller: None,
+            identity: None,
             route: None,
             method,
             target,
             request_id: None,
+            traceparent: None,
+            upload: None,
+            credentials: SmallVec::new(),
             is_grpc: false,
             is_handshake: false,
             started: Instant::now(),
@@ -108,8 +127,44 @@ impl Trip {
         self.route = Some(Arc::clone(route));
     }
 
-    /// Takes the client's `X-Request-Id` over where it is one.
+    /// Whether there will be a line about it.
+    fn is_logged(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// The other end of its connection.
+    pub fn peer(&self) -> Peer {
+        self.client.peer()
+    }
+
+    /// It is known who calls.
+    pub fn called_by(&mut self, caller: &Caller, headers: &HeaderMap) {
+        self.caller = Some(Arc::clone(&caller.name));
+        if self.is_logged() {
+            self.identity = caller.identity(headers);
+        }
+    }
+
+    /// A body is on its way.
+    pub fn uploads(&mut self, progress: &Rc<Progress>) {
+        if self.is_logged() {
+            self.upload = Some(Rc::clone(progress));
+        }
+    }
+
+    /// The request goes out with this attached, or has gone out with all of it.
+    pub fn carries(&mut self, attached: &Attached) {
+        if self.is_logged() {
+            let values = attached.iter();
+            self.credentials = values.map(|built| built.fingerprint.short()).collect();
+        }
+    }
+
+    /// Takes over what the client calls the request by: its `X-Request-Id`, where it is one, and its trace.
     pub fn identify(&mut self, headers: &HeaderMap) {
+        if self.is_logged() {
+            self.traceparent = headers.get(TRACEPARENT).cloned();
+        }
         let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let sound = |id: &&str| {
             (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
@@ -163,9 +218,10 @@ impl Drop for Trip {
         }
         let status = self.status.unwrap_or(Fault::ClientGone.status());
         let duration = self.started.elapsed();
+        let caller = self.caller.as_ref();
         self.tally
-            .end(&self.method, status, duration, self.overhead);
-        if self.target.is_some() {
+            .end(&self.method, status, caller, duration, self.overhead);
+        if self.is_logged() {
             access_log::write(self, status, duration);
         }
         self.client.answered();
@@ -174,3 +230,6 @@ impl Drop for Trip {
 
 /// What callers and servers call a request by.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The trace context of the W3C.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -14,8 +14,10 @@ use rcgen::{
     NameConstraints, SanType,
 };
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use crate::config::ListenerTls;
@@ -42,6 +44,9 @@ pub enum CertificateError {
     /// Certificate and key do not belong together, or are of a kind that is not supported.
     #[error("the certificate and the key cannot be used together: {0}")]
     Unusable(#[from] rustls::Error),
+    /// Certificates of clients cannot be checked with what is there.
+    #[error("the certificates of clients: {0}")]
+    Clients(#[from] VerifierBuilderError),
     /// The local CA cannot be made or read.
     #[error("the local CA: {0}")]
     Ca(#[from] rcgen::Error),
@@ -60,7 +65,11 @@ pub struct Shown {
 ///
 /// # Errors
 /// When a file is not there or holds something else.
-pub fn show(tls: &ListenerTls, state_dir: &Path) -> Result<Shown, CertificateError> {
+pub fn show(
+    tls: &ListenerTls,
+    client_ca: Option<&Path>,
+    state_dir: &Path,
+) -> Result<Shown, CertificateError> {
     match tls {
         ListenerTls::Files { certificate, key } => {
             let chain =
@@ -76,7 +85,7 @@ pub fn show(tls: &ListenerTls, state_dir: &Path) -> Result<Shown, CertificateErr
                     what: "private key",
                 })?;
             Ok(Shown {
-                tls: configure(chain, private)?,
+                tls: configure(chain, private, client_ca)?,
                 ca: None,
             })
         }
@@ -87,7 +96,7 @@ pub fn show(tls: &ListenerTls, state_dir: &Path) -> Result<Shown, CertificateErr
             let leaf = leaf_params()?.signed_by(&key, &ca)?;
             let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
             Ok(Shown {
-                tls: configure(vec![leaf.der().clone()], private)?,
+                tls: configure(vec![leaf.der().clone()], private, client_ca)?,
                 ca: Some(path),
             })
         }
@@ -97,14 +106,43 @@ pub fn show(tls: &ListenerTls, state_dir: &Path) -> Result<Shown, CertificateErr
 fn configure(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = match client_ca {
+        Some(path) => verifier(path, &provider)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Checks certificates of clients. One that shows none may shake hands: whether it may call is said over HTTP, where it
+/// is told what was wanted.
+fn verifier(
+    path: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
+    let without = || CertificateError::Pem {
+        path: path.to_owned(),
+        what: "certificate of an authority",
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&read(path)?) {
+        roots
+            .add(authority.map_err(|_| without())?)
+            .map_err(|_| without())?;
+    }
+    if roots.is_empty() {
+        return Err(without());
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    Ok(builder.allow_unauthenticated().build()?)
 }
 
 /// The CA of this machine's proxy: made once, so that clients are told to trust it once. It can vouch for loopback

@@ -43,7 +43,7 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     builder
         .max_buf_size(limits.max_head_size.max(SMALLEST_BUFFER))
         .max_header_size(limits.max_head_size);
-    let vitals = Rc::new(Vitals::new(peer, limits, &worker));
+    let vitals = Rc::new(Vitals::new(peer, stream.names(), limits, &worker));
     let mut stream = TokioIo::new(stream);
     let mut read = Bytes::new();
     loop {

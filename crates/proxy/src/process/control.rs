@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     admin::{Admin, Asker},
+    keys::Key,
     serve::ServeError,
     shutdown::{Phase, PhaseSender, Stops},
     worker::Question,
@@ -27,6 +28,8 @@ pub struct Control<'a> {
     pub feeds: Vec<Feed>,
     /// One per credential.
     pub keepers: Vec<Keeper>,
+    /// One per place of a caller's key.
+    pub keys: Vec<Key>,
     /// Where each worker takes questions.
     pub questions: Vec<mpsc::UnboundedSender<Question>>,
     /// Tells the workers how far the end has come.
@@ -99,6 +102,9 @@ impl Control<'_> {
         let mut keepers = JoinSet::new();
         for keeper in std::mem::take(&mut self.keepers) {
             keepers.spawn_local(keeper.run());
+        }
+        for key in std::mem::take(&mut self.keys) {
+            tokio::task::spawn_local(key.follow(self.config.poll));
         }
         tokio::task::spawn_local(notice_sleep(self.feeds.clone()));
         for waiver in &self.config.waivers {

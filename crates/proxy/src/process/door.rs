@@ -177,6 +177,11 @@ impl Accepting {
                     Peer::Unix {
                         uid: who.uid(),
                         gid: who.gid(),
+                        // 0 is a process that is not in our PID namespace.
+                        pid: who
+                            .pid()
+                            .and_then(|pid| u32::try_from(pid).ok())
+                            .filter(|pid| *pid > 0),
                     },
                 ))
             }

@@ -13,7 +13,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    journey::{Client, admit::Peer},
+    journey::{Client, admit::Peer, caller::Names},
     sweep::Watch,
 };
 
@@ -21,6 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Life {
     peer: Peer,
+    certificate: Option<Rc<Names>>,
     limits: Limits,
     /// Idle for too long, or no room to write.
     watch: Watch,
@@ -49,9 +50,15 @@ pub(super) struct Turn {
 }
 
 impl Life {
-    pub(super) fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
+    pub(super) fn new(
+        peer: Peer,
+        certificate: Option<Rc<Names>>,
+        limits: Limits,
+        worker: &Worker,
+    ) -> Self {
         Self {
             peer,
+            certificate,
             limits,
             watch: worker.sweeper().watch(),
             unfinished: worker.sweeper().watch(),
@@ -180,6 +187,10 @@ impl Turn {
 impl Client for Turn {
     fn peer(&self) -> Peer {
         self.life.peer
+    }
+
+    fn certificate(&self) -> Option<&Names> {
+        self.life.certificate.as_deref()
     }
 
     fn waits_for_body(&self, waits: bool) {

@@ -108,14 +108,13 @@ impl Encoder<'_, '_> {
             MetricType::Counter,
             |family| {
                 for (route, of) in routes {
-                    for ((method, status), count) in &of.requests {
-                        // Named callers do not exist yet; the label is there so that queries need not change.
+                    for ((method, status, caller), count) in &of.requests {
                         let status = status.to_string();
                         let labels = [
                             ("route", &**route),
                             ("method", *method),
                             ("status", &*status),
-                            ("caller", ""),
+                            ("caller", caller.as_deref().unwrap_or_default()),
                         ];
                         counter(family, &labels, *count)?;
                     }

@@ -1,6 +1,7 @@
 //! What keeps the proxy alive? One control thread runs keepers, probes and signals; workers carry the requests.
 
 pub mod admin;
+pub mod callers;
 pub mod certificate;
 #[cfg(target_os = "linux")]
 mod confine;
@@ -9,6 +10,7 @@ pub mod control;
 pub mod door;
 pub mod frames;
 pub mod harden;
+pub mod keys;
 pub mod life;
 pub mod listen;
 pub mod metrics;

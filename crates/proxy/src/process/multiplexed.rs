@@ -42,7 +42,7 @@ pub async fn keep(
     limits: Limits,
     worker: Rc<Worker>,
 ) {
-    let life = Rc::new(Life::new(peer, limits, &worker));
+    let life = Rc::new(Life::new(peer, stream.names(), limits, &worker));
     life.awaits_client();
     let io = TokioIo::new(Sieve::of_client(Watched {
         stream,

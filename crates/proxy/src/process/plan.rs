@@ -7,14 +7,17 @@ use http::{HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 use token_source::{Feed, Keeper, connect::Connector};
 
+use super::{callers, keys::Key};
 use crate::{
     config::{self, Config, ListenAddress, Place, Protocol},
     journey::{
         ListenerPlan, Plan,
         admit::{Admission, Users},
         attach::Attachment,
+        caller::Callers,
         limit::Limit,
         pool::Upstream,
+        rate::Rate,
         rewrite::{Rewrite, Via},
         route::Route,
     },
@@ -32,6 +35,8 @@ pub struct Built {
     pub feeds: Vec<Feed>,
     /// One per credential, to be run on the control thread.
     pub keepers: Vec<Keeper>,
+    /// One per place of a caller's key, to be followed there too.
+    pub keys: Vec<Key>,
 }
 
 /// Builds everything that a configuration asks for; nothing is contacted yet.
@@ -46,6 +51,8 @@ pub fn build(config: &Config) -> Built {
         let route = &config.routes[index];
         (std::cmp::Reverse(route.prefix.len()), route.host.is_none())
     });
+    let (callers, keys) = callers::build(&config.callers, &order);
+    let of_callers = callers::headers(&config.callers);
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
@@ -53,11 +60,16 @@ pub fn build(config: &Config) -> Built {
         .collect();
     let routes = order
         .iter()
-        .map(|&index| build_route(&config.routes[index], &upstreams, &feeds, &via))
+        .map(|&index| build_route(&config.routes[index], &upstreams, &feeds, &via, &of_callers))
         .collect();
+    let of_listener = |listener: &config::Listener| {
+        let named = listener.callers.iter();
+        Callers::new(named.map(|&index| Arc::clone(&callers[index])).collect())
+    };
     let listeners = config.listeners.iter().map(|listener| ListenerPlan {
         name: Arc::clone(&listener.name),
-        admission: build_admission(listener),
+        admission: build_admission(listener, &of_listener(listener)),
+        callers: of_listener(listener),
         routes: (0..order.len())
             .filter(|at| listener.routes.contains(&order[*at]))
             .collect(),
@@ -72,6 +84,7 @@ pub fn build(config: &Config) -> Built {
         plan,
         feeds,
         keepers,
+        keys,
     }
 }
 
@@ -97,6 +110,7 @@ fn build_route(
     upstreams: &[Arc<Upstream>],
     feeds: &[Feed],
     via: &Via,
+    of_callers: &[HeaderName],
 ) -> Route {
     let upstream = &upstreams[route.upstream];
     let header_of = |place: &Place| match place {
@@ -131,6 +145,7 @@ fn build_route(
         rewrite: Rewrite {
             attaches: !route.attach.is_empty(),
             attached_headers,
+            of_callers: of_callers.to_vec(),
             dropped_query: places()
                 .filter_map(query_of)
                 .chain(route.drop_query.iter().cloned())
@@ -145,6 +160,7 @@ fn build_route(
         },
         max_body: route.max_body,
         limit: route.max_in_flight.map(Limit::new),
+        rate: route.rate_limit.map(Rate::new),
         replay_limit: route.replay_limit,
     }
 }
@@ -155,8 +171,14 @@ fn default_pair((name, value): &(String, String)) -> (String, String) {
     (decoded, format!("{name}={value}"))
 }
 
-fn build_admission(listener: &config::Listener) -> Admission {
+fn build_admission(listener: &config::Listener, callers: &Callers) -> Admission {
     let users = match &listener.address {
+        // Who is named as a caller need not be named twice.
+        ListenAddress::Unix { uids, gids, .. }
+            if uids.is_empty() && gids.is_empty() && !listener.callers.is_empty() =>
+        {
+            None
+        }
         ListenAddress::Unix { uids, gids, .. } => Some(admitted_users(uids, gids)),
         ListenAddress::Tcp(_) => None,
     };
@@ -164,6 +186,7 @@ fn build_admission(listener: &config::Listener) -> Admission {
         hosts: listener.hosts.clone(),
         origins: listener.origins.clone(),
         users,
+        any_host: callers.are_all_proved(),
         tls: listener.tls.is_some(),
     }
 }

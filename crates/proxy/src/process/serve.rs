@@ -13,7 +13,7 @@ use super::{
     certificate::{self, CertificateError},
     control::{self, Control},
     door::Door,
-    listen,
+    keys, listen,
     plan::{self, PlanCell},
     shutdown::{Phase, Stops},
     vitals::Limits,
@@ -63,6 +63,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         plan,
         feeds,
         keepers,
+        keys,
     } = plan::build(config);
     let cell = Arc::new(PlanCell::from_pointee(plan));
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -78,6 +79,9 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     }
     tell_ways(config);
     let admin_sockets = control::listen(config)?;
+
+    // Before the first request, which would be refused without a word of the reason.
+    keys::read_all(&keys).map_err(ServeError::Thread)?;
 
     let (lost, worker_lost) = mpsc::unbounded_channel();
     let mut workers = Vec::new();
@@ -97,6 +101,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         config,
         feeds,
         keepers,
+        keys,
         questions,
         phase,
         worker_lost,
@@ -147,7 +152,7 @@ fn open_doors(
     let shown = listener
         .tls
         .as_ref()
-        .map(|tls| certificate::show(tls, &config.state_dir))
+        .map(|tls| certificate::show(tls, listener.client_ca.as_deref(), &config.state_dir))
         .transpose();
     let shown = shown.map_err(|error| ServeError::Certificate {
         name: listener.name.to_string(),

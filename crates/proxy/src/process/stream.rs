@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,6 +14,8 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+
+use crate::journey::caller::Names;
 
 /// The bytes of a client.
 #[derive(Debug)]
@@ -30,6 +33,15 @@ impl Stream {
     /// Whether HTTP/2 was agreed on in the TLS handshake.
     pub fn speaks_http2(&self) -> bool {
         matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// The names in the certificate that the client has shown; those of the handshake that a resumed session goes back to.
+    pub fn names(&self) -> Option<Rc<Names>> {
+        let Self::Tls(tls) = self else {
+            return None;
+        };
+        let leaf = tls.get_ref().1.peer_certificates()?.first()?;
+        Some(Rc::new(Names::of(leaf)))
     }
 
     /// Ready when a byte, or the end, can be read.

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use super::worker::Worker;
 use crate::{
-    journey::{Client, admit::Peer},
+    journey::{Client, admit::Peer, caller::Names},
     sweep::Watch,
 };
 
@@ -26,6 +26,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Vitals {
     peer: Peer,
+    certificate: Option<Rc<Names>>,
     limits: Limits,
     pub(super) watch: Watch,
     phase: Cell<Phase>,
@@ -62,9 +63,15 @@ struct Turn {
 }
 
 impl Vitals {
-    pub(super) fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
+    pub(super) fn new(
+        peer: Peer,
+        certificate: Option<Rc<Names>>,
+        limits: Limits,
+        worker: &Worker,
+    ) -> Self {
         Self {
             peer,
+            certificate,
             limits,
             watch: worker.sweeper().watch(),
             phase: Cell::new(Phase::Idle),
@@ -193,6 +200,10 @@ impl Turn {
 impl Client for Turn {
     fn peer(&self) -> Peer {
         self.vitals.peer
+    }
+
+    fn certificate(&self) -> Option<&Names> {
+        self.vitals.certificate.as_deref()
     }
 
     fn waits_for_body(&self, waits: bool) {

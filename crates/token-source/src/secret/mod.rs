@@ -4,6 +4,7 @@ mod command;
 mod environment;
 mod error;
 mod file;
+mod follow;
 #[cfg(feature = "keyring")]
 mod keyring;
 #[cfg(feature = "kube")]
@@ -22,6 +23,7 @@ use tokio::time::{self, Instant};
 
 pub use environment::withhold;
 pub use error::SecretError;
+pub use follow::{News, follow};
 #[cfg(feature = "kube")]
 pub use kubernetes::SecretName;
 
@@ -142,7 +144,7 @@ impl Location {
     }
 
     /// Whether it can change under a running process and costs nothing to look at.
-    pub(crate) fn is_watched(&self) -> bool {
+    pub fn is_watched(&self) -> bool {
         match self {
             Self::File { .. } | Self::Property { .. } | Self::Systemd(_) | Self::FirstOf(_) => true,
             #[cfg(feature = "kube")]

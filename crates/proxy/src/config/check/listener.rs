@@ -1,12 +1,18 @@
 //! `[listener.NAME]`: addresses that clients connect to, and who can reach them.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use toml::Spanned;
 
-use super::{Declared, address, location, resolve, route::CheckedRoute, trust::is_host};
+use super::{
+    Declared, address,
+    admission::{self, Ways},
+    location, resolve,
+    route::CheckedRoute,
+    trust::is_host,
+};
 use crate::config::{
-    ListenAddress, Listener, ListenerTls, defaults,
+    Caller, ListenAddress, Listener, ListenerTls, defaults,
     reading::Reading,
     wire::{Named, Table},
 };
@@ -15,6 +21,7 @@ use crate::config::{
 pub(super) fn listeners(
     root: &mut Table<'_>,
     routes: &[Declared<CheckedRoute>],
+    callers: &[Declared<Caller>],
 ) -> Vec<Declared<Listener>> {
     let reading = root.reading;
     let Some(tables) = root.named("listener") else {
@@ -33,12 +40,13 @@ pub(super) fn listeners(
             Declared {
                 name: name.clone(),
                 span,
-                built: listener(name, table, routes),
+                built: listener(name, table, routes, callers),
             }
         })
         .collect();
     if listeners.iter().all(|listener| listener.built.is_some()) {
         warn_of_routes_without_listener(reading, &listeners, routes);
+        admission::warn_of_callers_without_listener(reading, &listeners, callers);
     }
     listeners
 }
@@ -47,6 +55,7 @@ fn listener(
     name: Arc<str>,
     mut table: Table<'_>,
     routes: &[Declared<CheckedRoute>],
+    callers: &[Declared<Caller>],
 ) -> Option<Listener> {
     let address = address(&mut table);
     let tls = tls(&mut table, address.as_ref());
@@ -59,15 +68,23 @@ fn listener(
     let max_head_size = max_head_size(&mut table);
     let max_connections = table.number("max_connections", 1);
     let served = served(&mut table, routes);
-    let is_open = refuse_open_address(&mut table, address.as_ref(), &name);
-    table.later(&["callers"]);
+    let ways = Ways {
+        address: address.as_ref(),
+        has_tls: !matches!(tls, Some(None)),
+        client_ca: tls
+            .as_ref()
+            .and_then(|tls| tls.as_ref()?.client_ca.as_ref()),
+    };
+    // Where neither is written, that is told instead.
+    let says_who = table.has("callers") || table.has("anyone");
+    let admitted = admission::admitted(&mut table, &ways, callers, &name);
     let span = table.span.clone();
     let reading = table.reading;
     table.done();
 
     let (address, served) = (address?, served?);
     refuse_two_of_one_path(reading, routes, &served);
-    if is_open {
+    if says_who && admitted.is_some() && !address.is_local() {
         refuse_unlimited_routes(reading, routes, &served, &name);
     }
     if served.is_empty() && !routes.is_empty() {
@@ -77,10 +94,16 @@ fn listener(
             "routes = [\"NAME\"], or leave it out",
         );
     }
+    let (tls, client_ca) = match tls? {
+        Some(tls) => (Some(tls.shown), tls.client_ca.map(Spanned::into_inner)),
+        None => (None, None),
+    };
     Some(Listener {
         name,
         address,
-        tls: tls?,
+        tls,
+        client_ca,
+        callers: admitted?,
         hosts: hosts?,
         origins: origins?,
         head_timeout,
@@ -150,8 +173,14 @@ fn mode(table: &mut Table<'_>) -> Option<u32> {
     mode
 }
 
+/// What a listener shows, and by whom the certificates that it wants to see are signed.
+struct CheckedTls {
+    shown: ListenerTls,
+    client_ca: Option<Spanned<PathBuf>>,
+}
+
 /// The outer `None` is a mistake, the inner one a key that is not there.
-fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<ListenerTls>> {
+fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<CheckedTls>> {
     let Some(mut tls) = table.table("tls") else {
         return table.key("tls").is_none().then_some(None);
     };
@@ -161,23 +190,24 @@ fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<
     let keys = [tls.key("certificate"), tls.key("key")];
     let certificate = location::file(&mut tls, "certificate");
     let key = location::file(&mut tls, "key");
-    tls.later(&["client_ca"]);
+    let client_ca = client_ca(&mut tls);
     tls.done();
-    match (self_signed, keys) {
+    let shown = match (self_signed, keys) {
         (true, [None, None]) => {
             let is_loopback =
                 |address| matches!(address, &ListenAddress::Tcp(_)) && address.is_local();
             if address.is_none_or(is_loopback) {
-                return Some(Some(ListenerTls::SelfSigned));
+                Some(ListenerTls::SelfSigned)
+            } else {
+                let hint = "certificate and key for an address that others reach";
+                reading.mistake(span, "self_signed is for loopback addresses", hint);
+                None
             }
-            let hint = "certificate and key for an address that others reach";
-            reading.mistake(span, "self_signed is for loopback addresses", hint);
-            None
         }
-        (false, [Some(_), Some(_)]) => Some(Some(ListenerTls::Files {
+        (false, [Some(_), Some(_)]) => Some(ListenerTls::Files {
             certificate: certificate?,
             key: key?,
-        })),
+        }),
         _ => {
             reading.mistake(
                 span,
@@ -186,7 +216,19 @@ fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<
             );
             None
         }
-    }
+    };
+    Some(Some(CheckedTls {
+        shown: shown?,
+        client_ca: client_ca?,
+    }))
+}
+
+/// The outer `None` is a mistake, the inner one a key that is not there.
+fn client_ca(tls: &mut Table<'_>) -> Option<Option<Spanned<PathBuf>>> {
+    let Some(span) = tls.key("client_ca") else {
+        return Some(None);
+    };
+    Some(Some(Spanned::new(span, location::file(tls, "client_ca")?)))
 }
 
 fn hosts(table: &mut Table<'_>) -> Option<Vec<String>> {
@@ -275,35 +317,6 @@ fn served(table: &mut Table<'_>, routes: &[Declared<CheckedRoute>]) -> Option<Ve
         }
     }
     Some(served)
-}
-
-/// Whether others than this machine may use the listener; a mistake unless that is waived.
-fn refuse_open_address(table: &mut Table<'_>, address: Option<&ListenAddress>, name: &str) -> bool {
-    let anyone = table.boolean("anyone").unwrap_or(false);
-    let Some(address) = address else {
-        return false;
-    };
-    if address.is_local() {
-        if anyone && let Some(waiver) = table.key("anyone") {
-            table.reading.warning(
-                waiver,
-                "anyone has no meaning for an address that only this machine reaches",
-                "leave it out: it would open the listener without a word once the address is changed",
-            );
-        }
-        return false;
-    }
-    if anyone {
-        table.reading.waive("anyone", format!("listener.{name}"));
-    } else if let Some(value) = table.value("address") {
-        table.reading.mistake(
-            value.span(),
-            "anyone who reaches this address would act with the proxy's credentials",
-            "listen on 127.0.0.1 or a unix socket, or waive it by name: anyone = true \
-             (named callers come with a later version)",
-        );
-    }
-    anyone
 }
 
 fn refuse_unlimited_routes(

@@ -4,7 +4,9 @@
 //! checked, and not told twice.
 
 mod address;
+mod admission;
 mod attach;
+mod caller;
 mod cloud;
 mod credential;
 mod form;
@@ -14,6 +16,7 @@ mod listener;
 mod location;
 mod path;
 mod pattern;
+mod rate;
 mod route;
 mod step;
 mod steps;
@@ -58,11 +61,12 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
     let upstreams = upstream::upstreams(&mut root);
     let credentials = credential::credentials(&mut root, &upstreams, poll);
     let mut routes = route::routes(&mut root, &upstreams, &credentials);
-    let listeners = listener::listeners(&mut root, &routes);
+    let callers = caller::callers(&mut root, &routes);
+    let listeners = listener::listeners(&mut root, &routes, &callers);
     token_endpoints::settle(&mut routes, &listeners);
     let admin = admin(root.table("admin"), reading);
     address::refuse_shared_addresses(reading, &listeners, &admin);
-    root.later(&["caller", "tracing"]);
+    root.later(&["tracing"]);
     root.done();
 
     Some(Config {
@@ -81,6 +85,8 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
         upstreams: built(upstreams, |upstream| upstream)?,
         credentials: built(credentials, |credential| credential.settings)?,
         routes: built(routes, |route| route.route)?,
+        callers: built(callers, |caller| caller)?,
+        poll,
         log: log?,
         state_dir: state_dir.unwrap_or_else(|| defaults::state_dir(reading.environment)),
         drain_delay,

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use toml::Spanned;
 
 use super::{
-    Declared, attach, clean_segments, credential::Credential, header, home, pattern, resolve,
+    Declared, attach, clean_segments, credential::Credential, header, home, pattern, rate, resolve,
     token_endpoints, trust,
 };
 use crate::config::{
@@ -84,7 +84,7 @@ fn route(
     let forwarded = table
         .choice("forwarded", &words)
         .unwrap_or(Forwarded::Remove);
-    table.later(&["rate_limit"]);
+    let rate_limit = rate::rate_limit(&mut table);
     let has_preset = table.key("preset").is_some();
     table.done();
 
@@ -121,6 +121,7 @@ fn route(
             drop_query: preset.map(Preset::drop_query).unwrap_or_default(),
             max_body,
             max_in_flight,
+            rate_limit: rate_limit?,
             replay_limit,
             forwarded,
         },

@@ -64,6 +64,8 @@ pub(super) fn check(
                 .map(|kind| flags::credential(&name, kind))
                 .collect(),
             routes,
+            callers: Vec::new(),
+            poll: defaults::POLL,
             log: defaults::log(),
             state_dir: defaults::state_dir(environment),
             drain_delay: defaults::DRAIN_DELAY,

@@ -1,7 +1,7 @@
 //! What is written arrives: the configuration that a right file becomes.
 
 use super::{line_of, load, with};
-use crate::config::{ListenAddress, ListenerTls, Place, TokenEndpoints};
+use crate::config::{CertificateName, ListenAddress, ListenerTls, Place, TokenEndpoints};
 
 #[test]
 fn each_word_on_what_may_pass_opens_a_listener() {
@@ -302,4 +302,105 @@ set_headers = { AuthInstanceId = "crn:v1", LhInstanceId = "17", X-IBM-Project-ID
 default_query = { version = "2025-02-01", keyword = "a" }
 "#;
     load(&with(text)).unwrap();
+}
+
+#[test]
+fn what_is_written_of_callers_arrives() {
+    let text = r#"
+[caller.alice]
+key = [{ env = "A" }, { env = "B" }]
+certificate = ["Alice.Internal", "spiffe://example.org/Alice"]
+networks = ["10.0.0.0/8", "::ffff:192.0.2.0/120", "192.0.2.7", "fd00::/8"]
+routes = ["limited"]
+rate_limit = "600/m burst 50"
+identity_header = "X-Forwarded-User"
+[caller.bob]
+key = { env = "A" }
+[caller.carol]
+uids = [1001]
+gids = [7, 8]
+[listener.open]
+address = "0.0.0.0:80"
+callers = ["bob", "alice"]
+routes = ["limited"]
+tls = { certificate = "a", key = "b", client_ca = "c" }
+[listener.clear]
+address = "0.0.0.0:81"
+callers = ["bob"]
+routes = ["limited"]
+[listener.sock]
+address = "unix:a"
+callers = ["carol", "bob"]
+[route.limited]
+path = "/l"
+upstream = "base"
+allow = ["/a"]
+rate_limit = "5/h"
+"#;
+    let loaded = load(&with(text)).unwrap();
+    let config = loaded.config;
+    let [alice, bob, carol] = &config.callers[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (alice.keys.len(), bob.keys.len(), carol.keys.len()),
+        (2, 1, 0)
+    );
+    let names = [
+        CertificateName::Dns("alice.internal".into()),
+        CertificateName::Uri("spiffe://example.org/Alice".into()),
+    ];
+    assert_eq!(alice.certificates, names);
+    let networks: Vec<_> = alice.networks.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        networks,
+        ["10.0.0.0/8", "192.0.2.0/24", "192.0.2.7/32", "fd00::/8"]
+    );
+    assert_eq!(
+        (alice.routes.as_deref(), bob.routes.as_deref()),
+        (Some(&[0][..]), None)
+    );
+    let rate = alice.rate_limit.unwrap();
+    assert_eq!(
+        (rate.times.get(), rate.per.as_secs(), rate.burst.get()),
+        (600, 60, 50)
+    );
+    assert_eq!(alice.identity_header.as_ref().unwrap(), "x-forwarded-user");
+    assert_eq!(
+        (carol.uids.as_slice(), carol.gids.as_slice()),
+        (&[1001][..], &[7, 8][..])
+    );
+    let [open, clear, sock, base] = &config.listeners[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (open.callers.as_slice(), sock.callers.as_slice()),
+        (&[1, 0][..], &[2, 1][..])
+    );
+    assert_eq!(
+        open.client_ca.as_deref(),
+        Some(std::path::Path::new("/no/such/folder/c"))
+    );
+    assert_eq!(
+        (clear.callers.as_slice(), base.callers.len()),
+        (&[1][..], 0)
+    );
+    assert_eq!(config.routes[0].rate_limit.unwrap().per.as_secs(), 3600);
+    let waivers: Vec<_> = config
+        .waivers
+        .iter()
+        .map(|w| (w.kind, w.place.as_str()))
+        .collect();
+    assert_eq!(waivers, [("plain_key", "listener.clear")]);
+    let told = loaded
+        .warnings
+        .iter()
+        .map(|warning| (line_of(warning), warning.what.as_str()));
+    let clear_text: Vec<_> = told
+        .filter(|(_, what)| what.contains("in the clear"))
+        .collect();
+    assert_eq!(
+        clear_text,
+        [(21, "keys of callers cross the network in the clear")]
+    );
 }

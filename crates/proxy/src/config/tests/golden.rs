@@ -69,13 +69,13 @@ set_headers = { Authorization = "Bearer hunter2" }
           |
           = help: "127.0.0.1:PORT" is for this machine only, "0.0.0.0:PORT" for the network
 
-        error: `callers` is not in this version yet
-         --> proxy.toml:7:1
+        error: there is no caller of this name
+         --> proxy.toml:7:12
           |
         7 | callers = ["*******"]
-          | ^^^^^^^
+          |            ^^^^^^^^^
           |
-          = help: leave it out; it is described for a later version
+          = help: there is no [caller.…] table at all
 
         error: not a name for a table
          --> proxy.toml:9:11
@@ -91,7 +91,7 @@ set_headers = { Authorization = "Bearer hunter2" }
         10 | address = "0.0.0.0:8081"
            |           ^^^^^^^^^^^^^^
            |
-           = help: listen on 127.0.0.1 or a unix socket, or waive it by name: anyone = true (named callers come with a later version)
+           = help: callers = ["NAME"] of [caller.NAME] tables; or listen on 127.0.0.1 or a unix socket; or waive it by name: anyone = true
 
         error: there is no route of this name
           --> proxy.toml:11:11

@@ -9,6 +9,7 @@ fn every_broken_rule_is_told_alone_and_in_its_place() {
     for paragraphs in [
         include_str!("broken/top.txt"),
         include_str!("broken/listener.txt"),
+        include_str!("broken/caller.txt"),
         include_str!("broken/upstream.txt"),
         include_str!("broken/credential.txt"),
         include_str!("broken/cloud.txt"),
@@ -29,7 +30,7 @@ fn every_broken_rule_is_told_alone_and_in_its_place() {
 }
 
 #[test]
-fn a_waiver_that_is_not_needed_is_a_warning() {
+fn what_is_only_needless_is_a_warning() {
     for paragraph in include_str!("broken/needless.txt").split("## ").skip(1) {
         let (expected, tables) = paragraph.split_once('\n').unwrap();
         let loaded = load(&with(tables.trim_end())).expect(expected);

@@ -33,6 +33,9 @@ fn only_names_that_cannot_be_rebound_are_answered_to() {
     for host in [
         "localhost",
         "LOCALHOST:8080",
+        "localhost:",
+        "[::ffff:127.0.0.1]:1",
+        "[::FFFF:10.0.0.1]",
         "127.0.0.1:1",
         "127.8.8.8",
         "[::1]:8080",
@@ -51,6 +54,9 @@ fn only_names_that_cannot_be_rebound_are_answered_to() {
         "10.0.0.2",
         "localhost.",
         "xproxy.internal",
+        "[::ffff:10.0.0.2]",
+        "0.0.0.0",
+        "[::]:80",
     ] {
         let refused = admit(&admission, &[("host", host)], "/", "GET").unwrap_err();
         assert_eq!(refused, Fault::CallerNotAllowed(Rule::Host), "{host}");
@@ -58,6 +64,9 @@ fn only_names_that_cannot_be_rebound_are_answered_to() {
     for host in [
         "",
         "u@localhost",
+        "localhost:80@evil.example",
+        "[::ffff:127.0.0.1",
+        "0x7f.1",
         "[::1%25lo]:80",
         "localhost:99999",
         "localhost:x",
@@ -173,17 +182,32 @@ fn a_unix_user_must_be_listed() {
         .0;
     assert!(
         admission
-            .admit(&Peer::Unix { uid: 1001, gid: 1 }, &head)
+            .admit(
+                &Peer::Unix {
+                    uid: 1001,
+                    gid: 1,
+                    pid: None
+                },
+                &head
+            )
             .is_ok()
     );
     assert!(
         admission
-            .admit(&Peer::Unix { uid: 1, gid: 50 }, &head)
+            .admit(
+                &Peer::Unix {
+                    uid: 1,
+                    gid: 50,
+                    pid: None
+                },
+                &head
+            )
             .is_ok()
     );
     let refused = admission
         .admit(
             &Peer::Unix {
+                pid: None,
                 uid: 1002,
                 gid: 1002,
             },
@@ -191,4 +215,20 @@ fn a_unix_user_must_be_listed() {
         )
         .unwrap_err();
     assert_eq!(refused, Fault::CallerNotAllowed(Rule::User));
+}
+
+#[test]
+fn any_host_will_do_where_callers_prove_themselves_but_it_must_be_one() {
+    let admission = Admission {
+        any_host: true,
+        ..Admission::default()
+    };
+    assert!(admit(&admission, &[("host", "evil.example")], "/", "GET").is_ok());
+    for host in ["", "u@localhost", "a b"] {
+        let refused = admit(&admission, &[("host", host)], "/", "GET").unwrap_err();
+        assert_eq!(refused, Fault::BadRequest, "{host}");
+    }
+    let foreign = [("host", "evil.example"), ("origin", "https://evil.example")];
+    let refused = admit(&admission, &foreign, "/", "GET").unwrap_err();
+    assert_eq!(refused, Fault::CallerNotAllowed(Rule::Origin));
 }

@@ -19,6 +19,7 @@ fn route(prefix: &[&str], strip_prefix: bool) -> Route {
         rewrite: Rewrite::default(),
         max_body: None,
         limit: None,
+        rate: None,
         replay_limit: 0,
     }
 }

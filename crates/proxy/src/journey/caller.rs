@@ -1,0 +1,281 @@
+//! Step 1, its second half: which caller it is, where a listener asks for one. By what its connection shows (network,
+//! unix user, client certificate), and by the key that the request carries.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+use secrecy::zeroize::Zeroizing;
+use smallvec::SmallVec;
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::{
+    Client,
+    admit::{Peer, Users},
+    fingerprint::Fingerprint,
+    rate::Rate,
+};
+use crate::{
+    config::CertificateName,
+    fault::{Fault, Rule},
+};
+
+/// Who may call: all that is asked of it must hold.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Its keys, of which one is enough; none where no key is asked for.
+    pub keys: Vec<Arc<KeyCell>>,
+    /// Names, one of which its certificate must have.
+    pub certificates: Vec<CertificateName>,
+    /// Networks, one of which it must come from.
+    pub networks: Vec<IpNet>,
+    /// Its unix users and groups.
+    pub users: Option<Users>,
+    /// Indexes into the plan's routes of what it may reach; `None`: all.
+    pub reaches: Option<Vec<usize>>,
+    /// How often it may call.
+    pub rate: Option<Rate>,
+    /// Where it says for whom it calls.
+    pub identity_header: Option<HeaderName>,
+}
+
+/// A key in force, which workers read without a lock; empty as long as there is none.
+#[derive(Debug, Default)]
+pub struct KeyCell(ArcSwapOption<Fingerprint>);
+
+/// Those who may come at a listener; none where it asks for none.
+#[derive(Debug, Default)]
+pub struct Callers {
+    all: Vec<Arc<Caller>>,
+    asks_for_keys: bool,
+}
+
+/// The names in a client's certificate, which the listener's `client_ca` has vouched for. Never the common name.
+#[derive(Debug, Default)]
+pub struct Names {
+    dns: Vec<String>,
+    uris: Vec<String>,
+}
+
+impl Callers {
+    /// Those who may come, in the listener's order.
+    pub fn new(all: Vec<Arc<Caller>>) -> Self {
+        Self {
+            asks_for_keys: all.iter().any(|caller| !caller.keys.is_empty()),
+            all,
+        }
+    }
+
+    /// Whether a request comes in by what a rebound name could not bring along: then the Host says nothing.
+    pub fn are_all_proved(&self) -> bool {
+        let is_proved =
+            |caller: &Arc<Caller>| !caller.keys.is_empty() || !caller.certificates.is_empty();
+        !self.all.is_empty() && self.all.iter().all(is_proved)
+    }
+
+    /// The first caller of which everything holds; the header with the key is taken out. `None` where nobody is asked
+    /// who he is.
+    ///
+    /// # Errors
+    /// `caller_not_allowed`: by `key` only where the connection is that of a caller with a key, so that nobody learns
+    /// elsewhere whether a key is right.
+    pub fn recognise(
+        &self,
+        client: &dyn Client,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<&Arc<Caller>>, Fault> {
+        if self.all.is_empty() {
+            return Ok(None);
+        }
+        let presented = match self.asks_for_keys {
+            true => self.take_key(headers),
+            false => None,
+        };
+        let (mut found, mut rule) = (None, None);
+        for caller in &self.all {
+            let missing = match caller.wants_of_connection(client) {
+                Some(missing) => missing,
+                // Compared even where the caller is known by now, so that the time says nothing.
+                None if caller.opens(presented.as_ref()) => {
+                    found = found.or(Some(caller));
+                    continue;
+                }
+                None => Rule::Key,
+            };
+            if rule.is_none() || missing == Rule::Key {
+                rule = Some(missing);
+            }
+        }
+        match (found, rule) {
+            (None, Some(rule)) => Err(Fault::CallerNotAllowed(rule)),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The key that a request carries: in `X-Proxy-Key`, else as a Bearer token or Basic's password. The header is taken
+    /// out, right or wrong, for it must not go on. Beside `X-Proxy-Key`, `Authorization` is the client's own and stays,
+    /// unless that is a key of somebody's as well.
+    fn take_key(&self, headers: &mut HeaderMap) -> Option<Fingerprint> {
+        let of_its_own = headers.get_all(PROXY_KEY).iter();
+        let of_its_own: SmallVec<[_; 1]> = of_its_own
+            .map(|key| Fingerprint::of(key.as_bytes()))
+            .collect();
+        let authorization = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization: SmallVec<[_; 1]> = authorization
+            .filter_map(key_in)
+            .map(|key| Fingerprint::of(&key))
+            .collect();
+        let is_of_somebody = |key: &Fingerprint| {
+            let opened = self.all.iter().map(|caller| caller.has(key));
+            bool::from(opened.fold(Choice::from(0), |any, one| any | one))
+        };
+        let is_own = headers.contains_key(PROXY_KEY);
+        headers.remove(PROXY_KEY);
+        if !authorization.is_empty() && (!is_own || authorization.iter().any(is_of_somebody)) {
+            headers.remove(header::AUTHORIZATION);
+        }
+        // Two of them are none: which one would be meant?
+        match if is_own {
+            of_its_own.as_slice()
+        } else {
+            authorization.as_slice()
+        } {
+            [key] => Some(*key),
+            _ => None,
+        }
+    }
+}
+
+impl Caller {
+    /// Whether it may reach a route, by its index in the plan.
+    pub fn may_reach(&self, route: usize) -> bool {
+        (self.reaches.as_ref()).is_none_or(|reached| reached.contains(&route))
+    }
+
+    /// For whom it says that it calls, as that may be shown.
+    pub fn identity(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        headers.get(self.identity_header.as_ref()?).cloned()
+    }
+
+    /// What of the connection is not as it must be.
+    fn wants_of_connection(&self, client: &dyn Client) -> Option<Rule> {
+        let peer = client.peer();
+        if !self.networks.is_empty() && !self.comes_from_network(&peer) {
+            return Some(Rule::Network);
+        }
+        if self
+            .users
+            .as_ref()
+            .is_some_and(|users| !users.include(&peer))
+        {
+            return Some(Rule::User);
+        }
+        let is_named = |names: &Names| self.certificates.iter().any(|name| names.contain(name));
+        let is_shown = self.certificates.is_empty() || client.certificate().is_some_and(is_named);
+        (!is_shown).then_some(Rule::Certificate)
+    }
+
+    fn comes_from_network(&self, peer: &Peer) -> bool {
+        let Peer::Tcp { remote, .. } = peer else {
+            return false;
+        };
+        let address = remote.ip().to_canonical();
+        self.networks
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+
+    /// Whether a key opens, where one is asked for.
+    fn opens(&self, presented: Option<&Fingerprint>) -> bool {
+        match presented {
+            _ if self.keys.is_empty() => true,
+            Some(presented) => self.has(presented).into(),
+            None => false,
+        }
+    }
+
+    /// Whether it is one of its keys; all of them are compared.
+    fn has(&self, presented: &Fingerprint) -> Choice {
+        let one = |cell: &Arc<KeyCell>| cell.is(presented);
+        self.keys
+            .iter()
+            .map(one)
+            .fold(Choice::from(0), |any, one| any | one)
+    }
+}
+
+impl KeyCell {
+    /// Puts a key in force, or none; whether that is another than before.
+    pub fn put(&self, key: Option<Fingerprint>) -> bool {
+        let before = self.0.swap(key.map(Arc::new));
+        match (before, key) {
+            (Some(before), Some(key)) => !bool::from(before.ct_eq(&key)),
+            (before, key) => before.is_some() != key.is_some(),
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_in_force(&self) -> bool {
+        self.0.load().is_some()
+    }
+
+    fn is(&self, presented: &Fingerprint) -> Choice {
+        match &*self.0.load() {
+            Some(key) => key.ct_eq(presented),
+            None => Choice::from(0),
+        }
+    }
+}
+
+impl Names {
+    /// The names in a certificate whose signature has been checked, in DER.
+    pub fn of(certificate: &rustls::pki_types::CertificateDer<'_>) -> Self {
+        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
+            return Self::default();
+        };
+        Self {
+            dns: certificate
+                .valid_dns_names()
+                .map(str::to_ascii_lowercase)
+                .collect(),
+            uris: certificate.valid_uri_names().map(str::to_owned).collect(),
+        }
+    }
+
+    /// A wildcard stands for itself: a client has a name, it does not answer to many.
+    fn contain(&self, name: &CertificateName) -> bool {
+        match name {
+            CertificateName::Dns(name) => self.dns.contains(name),
+            CertificateName::Uri(name) => self.uris.contains(name),
+        }
+    }
+}
+
+/// The key in an `Authorization`, if its scheme has room for one.
+fn key_in(value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = value.as_bytes();
+    let space = memchr::memchr(b' ', bytes)?;
+    let (scheme, rest) = bytes.split_at(space);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(Zeroizing::new(rest.to_vec()));
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    // What is not base64 is a wrong key, and does not go on either.
+    let pair = Zeroizing::new(BASE64_STANDARD.decode(rest).unwrap_or_default());
+    let colon = memchr::memchr(b':', &pair);
+    let password = colon.map_or(&[][..], |colon| &pair[colon + 1..]);
+    Some(Zeroizing::new(password.to_vec()))
+}
+
+/// The proxy's own header for keys.
+pub const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");
+
+#[cfg(test)]
+mod tests;
