@@ -14,6 +14,8 @@ use crate::{
 pub struct Limits {
     /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
+    /// How long a connection is quiet before it is parked.
+    pub park_after: Duration,
     /// How long a connection may be idle.
     pub keep_alive: Duration,
     /// How long a client may neither send the body nor read the answer.
@@ -78,14 +80,23 @@ impl Vitals {
         }
     }
 
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(super) fn parks(&self) {
+        let limits = self.limits;
         self.watch
-            .arm(self.limits.keep_alive.saturating_sub(PARK_AFTER));
+            .arm(limits.keep_alive.saturating_sub(limits.park_after));
     }
 
     pub(super) fn becomes_active(&self, has_some_of_a_head: bool) {
         self.phase.set(Phase::Idle);
-        self.watch.arm(PARK_AFTER);
+        self.watch.arm(self.limits.park_after);
         if has_some_of_a_head {
             self.has_read();
         }
@@ -169,7 +180,7 @@ impl Vitals {
             }
             Phase::Journey => self.watch.disarm(),
             Phase::Rest => self.watch.arm(self.limits.stall_timeout),
-            Phase::Idle => self.watch.arm(PARK_AFTER),
+            Phase::Idle => self.watch.arm(self.limits.park_after),
             Phase::Head => {}
         }
     }
@@ -219,9 +230,6 @@ impl Client for Turn {
         }
     }
 }
-
-/// How long a connection is quiet before it is parked.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a client may take to take the end of its connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
