@@ -261,8 +261,17 @@ impl Proxy {
 
     /// Memory of the process that is in use, in bytes.
     pub(crate) fn resident(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        self.memory("status", "VmRSS:")
+    }
+
+    /// How much of it is in pages of 2 MiB, in bytes.
+    pub(crate) fn in_huge_pages(&self) -> usize {
+        self.memory("smaps_rollup", "AnonHugePages:")
+    }
+
+    fn memory(&self, file: &str, what: &str) -> usize {
+        let told = fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
+        let line = told.lines().find_map(|line| line.strip_prefix(what));
         let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
         kibibytes.parse::<usize>().unwrap() << 10
     }

@@ -1,4 +1,5 @@
-//! mimalloc, with memory that is wiped when it is freed and given back at once: the one crate with `unsafe` in it.
+//! mimalloc, with memory that is wiped when it is freed and given back at once, and without huge pages: the one crate
+//! with `unsafe` in it.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -89,6 +90,24 @@ pub fn purge_at_once() {
     unsafe { mi_option_set(PURGE_DELAY, 0) }
 }
 
+/// Before `main`, because what the runtime allocates before it would be a huge page already, of which the process then
+/// has all 2 MiB.
+#[cfg(target_os = "linux")]
+#[used]
+// SAFETY: functions in `.init_array` are called once with C's calling convention; this one neither allocates nor needs
+// anything of the runtime.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = take_small_pages;
+
+/// Keeps the kernel from backing memory by pages of 2 MiB, which hold far more than is in use and are not given back
+/// before all of it is free. mimalloc itself is built not to ask for them; where the kernel gives them to everybody, as
+/// on Red Hat's systems, it has to be told. Programs that this one starts are bound by it too.
+#[cfg(target_os = "linux")]
+extern "C" fn take_small_pages() {
+    // A kernel that does not know the call has no such pages.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// `mi_option_purge_delay` in `mimalloc.h` (versions 2 and 3), which the bindings do not name.
 const PURGE_DELAY: mi_option_t = 15;
 
@@ -173,6 +192,12 @@ mod tests {
             assert!((900..1000).all(|at| block.add(at).read_volatile() == 0));
             Wiping.dealloc(shrunk, after);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn huge_pages_are_off_before_main() {
+        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
     }
 
     #[test]

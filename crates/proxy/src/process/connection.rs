@@ -24,113 +24,146 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWrite;
 
 use super::{
     multiplexed,
     stream::Stream,
-    vitals::{FAREWELL, Limits, Vitals},
+    vitals::{FAREWELL, Vitals},
     worker::Worker,
 };
-use crate::journey::{admit::Peer, travel};
+use crate::journey::travel;
 
-/// Keeps a connection until one side ends it.
-pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, worker: Rc<Worker>) {
-    if stream.speaks_http2() {
-        let read = Bytes::new();
-        return over_http2(stream, read, peer, listener, limits, worker).await;
+/// Keeps a connection until one side ends it. A parked one holds what is in this function and in its vitals; everything
+/// else is boxed, so that it does not hold room for it.
+pub(super) async fn keep(stream: Stream, vitals: Rc<Vitals>, listener: usize, worker: Rc<Worker>) {
+    if let Some(names) = stream.names() {
+        vitals.shows(names);
     }
-    let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(limits.max_head_size.max(SMALLEST_BUFFER))
-        .max_header_size(limits.max_head_size);
-    let vitals = Rc::new(Vitals::new(peer, stream.names(), limits, &worker));
-    let mut stream = TokioIo::new(stream);
-    let mut read = Bytes::new();
+    let mut rest = Rest {
+        stream,
+        read: Bytes::new(),
+    };
+    if rest.stream.speaks_http2() {
+        return over_http2(rest, &vitals, listener, worker).await;
+    }
     loop {
-        if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
-            return say_farewell(stream).await;
+        if rest.read.is_empty() && !parked(&rest.stream, &vitals, &worker).await {
+            return Box::pin(say_farewell(rest.stream)).await;
         }
-        vitals.becomes_active(!read.is_empty());
-        let io = Watched {
-            stream,
-            read,
-            vitals: Rc::clone(&vitals),
-            is_shut: false,
-        };
-        let tunnel = RefCell::new(None);
-        let service = service_fn(|request: Request<Incoming>| {
-            vitals.is_http_10.set(request.version() == Version::HTTP_10);
-            let turn = vitals.head_is_complete(!request.body().is_end_stream());
-            let (view, tunnel) = (worker.view(), &tunnel);
-            async move {
-                let mut answer = travel(request, view, listener, turn).await;
-                if let Some(opened) = answer.body_mut().tunnel() {
-                    tunnel.replace(Some(opened));
-                }
-                Ok::<_, Infallible>(answer)
-            }
-        });
-        let connection = Box::new(builder.serve_connection(io, service));
-        let parts = match active(connection, &vitals, &worker).await {
-            Next::Closed => return,
-            Next::Parked(parts) => parts,
-            Next::Http2(parts) => {
-                let stream = parts.io.stream.into_inner();
-                let read = parts.read_buf;
-                return over_http2(stream, read, peer, listener, limits, worker).await;
-            }
-            Next::Ended(parts) => {
-                let Watched {
-                    stream,
-                    read,
-                    is_shut,
-                    ..
-                } = parts.io;
-                match tunnel.take() {
-                    Some(tunnel) => {
-                        let early = match read.is_empty() {
-                            true => parts.read_buf,
-                            false => [parts.read_buf, read].concat().into(),
-                        };
-                        // Boxed, so that a parked connection does not hold room for it.
-                        Box::pin(tunnel.carry(stream.into_inner(), early)).await;
-                    }
-                    // hyper leaves that to others where a request offered an upgrade, whatever came of it.
-                    None if !is_shut => say_farewell(stream).await,
-                    None => {}
-                }
-                return;
-            }
-        };
-        stream = parts.io.stream;
-        // What hyper had read of the next request goes in front of what is still to come; where that is nothing, its
-        // buffer must not stay.
-        read = if parts.read_buf.is_empty() {
-            Bytes::new()
-        } else {
-            parts.read_buf
-        };
-        tracing::trace!(has_some_of_a_head = !read.is_empty(), "quiet");
+        let requests = carry_requests(rest, Rc::clone(&vitals), listener, Rc::clone(&worker));
+        match Box::pin(requests).await {
+            Some(left) => rest = left,
+            None => return,
+        }
     }
 }
 
-/// Goes on over HTTP/2; boxed, so that a parked connection does not hold room for it.
-fn over_http2(
+/// What is left of a connection between requests.
+struct Rest {
     stream: Stream,
+    /// What hyper had read of the next request.
     read: Bytes,
-    peer: Peer,
+}
+
+/// Carries requests for as long as there are any; `None` where the connection has ended meanwhile.
+async fn carry_requests(
+    rest: Rest,
+    vitals: Rc<Vitals>,
     listener: usize,
-    limits: Limits,
+    worker: Rc<Worker>,
+) -> Option<Rest> {
+    vitals.becomes_active(!rest.read.is_empty());
+    let io = Watched {
+        stream: TokioIo::new(rest.stream),
+        read: rest.read,
+        vitals: Rc::clone(&vitals),
+        is_shut: false,
+    };
+    let tunnel = RefCell::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        vitals.is_http_10.set(request.version() == Version::HTTP_10);
+        let turn = vitals.head_is_complete(!request.body().is_end_stream());
+        let (view, tunnel) = (worker.view(), &tunnel);
+        async move {
+            let mut answer = travel(request, view, listener, turn).await;
+            if let Some(opened) = answer.body_mut().tunnel() {
+                tunnel.replace(Some(opened));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let max_head_size = vitals.limits().max_head_size;
+    let connection = http1::Builder::new()
+        .max_buf_size(max_head_size.max(SMALLEST_BUFFER))
+        .max_header_size(max_head_size)
+        .serve_connection(io, service);
+    match active(Box::new(connection), &vitals, &worker).await {
+        Next::Closed => None,
+        Next::Parked(parts) => {
+            // It goes in front of what is still to come; where it is nothing, its buffer must not stay.
+            let read = Some(parts.read_buf).filter(|read| !read.is_empty());
+            tracing::trace!(has_some_of_a_head = read.is_some(), "quiet");
+            Some(Rest {
+                stream: parts.io.stream.into_inner(),
+                read: read.unwrap_or_default(),
+            })
+        }
+        Next::Http2(parts) => {
+            let rest = Rest {
+                stream: parts.io.stream.into_inner(),
+                read: parts.read_buf,
+            };
+            over_http2(rest, &vitals, listener, Rc::clone(&worker)).await;
+            None
+        }
+        Next::Ended(parts) => {
+            let Watched {
+                stream,
+                read,
+                is_shut,
+                ..
+            } = parts.io;
+            let stream = stream.into_inner();
+            match tunnel.take() {
+                Some(tunnel) => {
+                    let early = match read.is_empty() {
+                        true => parts.read_buf,
+                        false => [parts.read_buf, read].concat().into(),
+                    };
+                    // Boxed, so that other connections do not hold room for it.
+                    Box::pin(tunnel.carry(stream, early)).await;
+                }
+                // hyper leaves that to others where a request offered an upgrade, whatever came of it.
+                None if !is_shut => say_farewell(stream).await,
+                None => {}
+            }
+            None
+        }
+    }
+}
+
+/// Goes on over HTTP/2; boxed, so that other connections do not hold room for it.
+fn over_http2(
+    rest: Rest,
+    vitals: &Vitals,
+    listener: usize,
     worker: Rc<Worker>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
+    let (peer, limits) = (vitals.peer(), vitals.limits());
     Box::pin(multiplexed::keep(
-        stream, read, peer, listener, limits, worker,
+        rest.stream,
+        rest.read,
+        peer,
+        listener,
+        limits,
+        worker,
     ))
 }
 
 /// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
-async fn say_farewell(mut stream: TokioIo<Stream>) {
-    let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
+async fn say_farewell(mut stream: Stream) {
+    let end = poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut stream), cx));
     let _ = tokio::time::timeout(FAREWELL, end).await;
 }
 
@@ -291,3 +324,6 @@ impl Write for Watched {
 
 /// The smallest buffer that hyper takes.
 const SMALLEST_BUFFER: usize = 8192;
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,13 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{connection, listen::Listening, stream::Stream, vitals::Limits, worker::Worker};
+use super::{
+    connection,
+    listen::Listening,
+    stream::Stream,
+    vitals::{Limits, Vitals},
+    worker::Worker,
+};
 use crate::journey::admit::Peer;
 
 /// A listening socket, with what its connections need.
@@ -116,24 +122,26 @@ impl Entrance {
     fn serve(&self, stream: Stream, peer: Peer) {
         let open = Open::new(&self.open, &self.connections, &self.worker);
         let (tls, worker) = (self.tls.clone(), Rc::clone(&self.worker));
-        let (listener, limits) = (self.listener, self.limits);
+        let (listener, within) = (self.listener, self.limits.head_timeout);
+        let vitals = Rc::new(Vitals::new(peer, self.limits, &worker));
         tokio::task::spawn_local(async move {
             let _open = open;
             let stream = match (tls, stream) {
                 (Some(tls), Stream::Tcp(tcp)) => {
-                    match shake_hands(&tls, tcp, limits.head_timeout).await {
+                    // Boxed, so that the connection does not hold room for it afterwards.
+                    match Box::pin(shake_hands(tls, tcp, within)).await {
                         Some(stream) => stream,
                         None => return,
                     }
                 }
                 (_, stream) => stream,
             };
-            connection::keep(stream, peer, listener, limits, worker).await;
+            connection::keep(stream, vitals, listener, worker).await;
         });
     }
 }
 
-async fn shake_hands(tls: &TlsAcceptor, tcp: TcpStream, within: Duration) -> Option<Stream> {
+async fn shake_hands(tls: TlsAcceptor, tcp: TcpStream, within: Duration) -> Option<Stream> {
     match tokio::time::timeout(within, tls.accept(tcp)).await {
         Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => {

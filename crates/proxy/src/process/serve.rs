@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
@@ -170,6 +171,7 @@ fn open_doors(
             tls: shown.as_ref().map(|shown| Arc::clone(&shown.tls)),
             limits: Limits {
                 head_timeout: listener.head_timeout,
+                park_after: PARK_AFTER,
                 keep_alive: listener.keep_alive,
                 stall_timeout: listener.stall_timeout,
                 max_head_size: listener.max_head_size,
@@ -215,3 +217,7 @@ impl Drop for SocketFiles {
         }
     }
 }
+
+/// How long a connection is quiet before it is parked: above what lies between two requests of a busy client, for which
+/// the change would have to be paid each time.
+const PARK_AFTER: Duration = Duration::from_secs(1);

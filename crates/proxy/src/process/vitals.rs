@@ -1,7 +1,11 @@
 //! What a client's connection over HTTP/1.1 is doing, and by when the client has to do something: one deadline, which
 //! moves with what happens.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::worker::Worker;
 use crate::{
@@ -14,6 +18,8 @@ use crate::{
 pub struct Limits {
     /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
+    /// How long a connection is quiet before it is parked.
+    pub park_after: Duration,
     /// How long a connection may be idle.
     pub keep_alive: Duration,
     /// How long a client may neither send the body nor read the answer.
@@ -26,7 +32,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Vitals {
     peer: Peer,
-    certificate: Option<Rc<Names>>,
+    /// What the handshake has shown of the client.
+    certificate: OnceCell<Rc<Names>>,
     limits: Limits,
     pub(super) watch: Watch,
     phase: Cell<Phase>,
@@ -63,15 +70,10 @@ struct Turn {
 }
 
 impl Vitals {
-    pub(super) fn new(
-        peer: Peer,
-        certificate: Option<Rc<Names>>,
-        limits: Limits,
-        worker: &Worker,
-    ) -> Self {
+    pub(super) fn new(peer: Peer, limits: Limits, worker: &Worker) -> Self {
         Self {
             peer,
-            certificate,
+            certificate: OnceCell::new(),
             limits,
             watch: worker.sweeper().watch(),
             phase: Cell::new(Phase::Idle),
@@ -85,14 +87,28 @@ impl Vitals {
         }
     }
 
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The handshake has shown a certificate with these names.
+    pub(super) fn shows(&self, names: Rc<Names>) {
+        self.certificate.get_or_init(|| names);
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(super) fn parks(&self) {
+        let limits = self.limits;
         self.watch
-            .arm(self.limits.keep_alive.saturating_sub(PARK_AFTER));
+            .arm(limits.keep_alive.saturating_sub(limits.park_after));
     }
 
     pub(super) fn becomes_active(&self, has_some_of_a_head: bool) {
         self.phase.set(Phase::Idle);
-        self.watch.arm(PARK_AFTER);
+        self.watch.arm(self.limits.park_after);
         if has_some_of_a_head {
             self.has_read();
         }
@@ -176,7 +192,7 @@ impl Vitals {
             }
             Phase::Journey => self.watch.disarm(),
             Phase::Rest => self.watch.arm(self.limits.stall_timeout),
-            Phase::Idle => self.watch.arm(PARK_AFTER),
+            Phase::Idle => self.watch.arm(self.limits.park_after),
             Phase::Head => {}
         }
     }
@@ -203,7 +219,7 @@ impl Client for Turn {
     }
 
     fn certificate(&self) -> Option<&Names> {
-        self.vitals.certificate.as_deref()
+        self.vitals.certificate.get().map(|names| &**names)
     }
 
     fn waits_for_body(&self, waits: bool) {
@@ -230,9 +246,6 @@ impl Client for Turn {
         }
     }
 }
-
-/// How long a connection is quiet before it is parked.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a client may take to take the end of its connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);

@@ -112,7 +112,7 @@ async fn work(mut post: Post) -> io::Result<()> {
 }
 
 impl Worker {
-    fn new(plan: Arc<PlanCell>) -> Self {
+    pub(super) fn new(plan: Arc<PlanCell>) -> Self {
         let (sweeper, memory, tally) = (Sweeper::new(), Memory::new(), Tally::default());
         let mut cache = Cache::new(plan);
         let seen = Arc::clone(cache.load());
