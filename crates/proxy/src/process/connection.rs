@@ -26,9 +26,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
+    farewell::{linger, say_farewell},
     multiplexed,
     stream::Stream,
-    vitals::{FAREWELL, Limits, Vitals},
+    vitals::{Limits, Vitals},
     worker::Worker,
 };
 use crate::journey::{admit::Peer, travel};
@@ -48,7 +49,7 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
     let mut read = Bytes::new();
     loop {
         if read.is_empty() && !parked(stream.inner(), &vitals, &worker).await {
-            return say_farewell(stream).await;
+            return say_farewell(&mut stream).await;
         }
         vitals.becomes_active(!read.is_empty());
         let io = Watched {
@@ -73,6 +74,10 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
         let connection = Box::new(builder.serve_connection(io, service));
         let parts = match active(connection, &vitals, &worker).await {
             Next::Closed => return,
+            Next::Refused(io) => {
+                let stream = io.stream.into_inner();
+                return Box::pin(linger(stream, &vitals, &worker)).await;
+            }
             Next::Parked(parts) => parts,
             Next::Http2(parts) => {
                 let stream = parts.io.stream.into_inner();
@@ -81,7 +86,7 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
             }
             Next::Ended(parts) => {
                 let Watched {
-                    stream,
+                    mut stream,
                     read,
                     is_shut,
                     ..
@@ -95,9 +100,13 @@ pub async fn keep(stream: Stream, peer: Peer, listener: usize, limits: Limits, w
                         // Boxed, so that a parked connection does not hold room for it.
                         Box::pin(tunnel.carry(stream.into_inner(), early)).await;
                     }
-                    // hyper leaves that to others where a request offered an upgrade, whatever came of it.
-                    None if !is_shut => say_farewell(stream).await,
-                    None => {}
+                    None => {
+                        // hyper leaves that to others where a request offered an upgrade, whatever came of it.
+                        if !is_shut {
+                            say_farewell(&mut stream).await;
+                        }
+                        Box::pin(linger(stream.into_inner(), &vitals, &worker)).await;
+                    }
                 }
                 return;
             }
@@ -128,12 +137,6 @@ fn over_http2(
     ))
 }
 
-/// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
-async fn say_farewell(mut stream: TokioIo<Stream>) {
-    let end = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
-    let _ = tokio::time::timeout(FAREWELL, end).await;
-}
-
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
 /// already there is served, even at the end.
 async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
@@ -156,6 +159,8 @@ async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
 enum Next<S> {
     /// It broke, or is to be closed.
     Closed,
+    /// hyper's parser took offence, and has said so and the end.
+    Refused(Watched),
     /// It has been quiet for long enough to be parked.
     Parked(http1::Parts<Watched, S>),
     /// The client began HTTP/2; what it said is in the read buffer.
@@ -177,7 +182,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (mut told_to_end, mut cut) = (false, false);
-    let (mut is_http2, mut has_ended) = (false, false);
+    let (mut is_http2, mut has_ended, mut has_failed) = (false, false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
@@ -187,13 +192,19 @@ where
                         worker.connection_failed(&error);
                         // The end of the connection is the end of the answer: a cut one must not look whole.
                         cut = error.is_user() && vitals.is_http_10.get();
+                        has_failed = true;
                     }
                     Ok(()) => has_ended = true,
                 }
                 return Poll::Ready(false);
             }
             if !worker.is_draining() || told_to_end {
-                return vitals.watch.poll_passed(cx).map(|()| vitals.is_quiet());
+                match vitals.watch.poll_passed(cx) {
+                    // hyper does not read while it has bytes that it cannot use yet, and would not see the end behind
+                    // them. It flushes at the end of each turn: the socket is looked at there.
+                    Poll::Ready(()) if vitals.looks_for_client() => continue,
+                    passed => return passed.map(|()| vitals.is_quiet()),
+                }
             }
             // Only now that it has read what is there: else it would end without looking.
             told_to_end = true;
@@ -208,6 +219,13 @@ where
     }
     if quiet {
         return Next::Parked(connection.into_parts());
+    }
+    if has_failed {
+        let io = connection.into_parts().io;
+        return match io.is_shut {
+            true => Next::Refused(io),
+            false => Next::Closed,
+        };
     }
     match (is_http2, has_ended) {
         (true, _) => Next::Http2(connection.into_parts()),
@@ -262,6 +280,9 @@ impl Write for Watched {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.vitals.is_look_due() && this.stream.inner().is_gone() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
         this.vitals.blocks_write(polled.is_pending());
         polled
@@ -270,7 +291,9 @@ impl Write for Watched {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.is_shut = true;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.vitals.blocks_write(polled.is_pending());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod connection;
 pub mod control;
 pub mod door;
+mod farewell;
 pub mod frames;
 pub mod life;
 pub mod listen;
