@@ -7,12 +7,15 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     client::eventually,
-    proxy::{Proxy, USUAL_ROUTES, World, assert_no_secret, command, run},
-    scripted::scripted,
+    proxy::{Proxy, USUAL_ROUTES, World, assert_no_secret, command, run, run_to_end},
+    scripted::{in_front_of, scripted},
 };
 
 const LOGIN: &str = "canary-egress-login";
@@ -307,6 +310,75 @@ attach = "platform"
     world.end(proxy);
 }
 
+/// The table of an upstream that only a proxy leads to.
+const FAR: &str = "listener.local = { address = '127.0.0.1:0' }\n\
+     [upstream.far]\nurl = 'https://far.example.com'\n[route.far]\npath = '/'\nupstream = 'far'\n";
+
+#[test]
+fn a_variable_that_is_not_understood_is_not_passed_over() {
+    let world = World::new();
+    world.write("proxy.toml", &world.config("", FAR));
+    for (name, value, said) in [
+        ("ALL_PROXY", "socks://127.0.0.1:9", "not supported"),
+        (
+            "all_proxy",
+            "garbage canary-value",
+            "not the URL of a proxy",
+        ),
+        (
+            "HTTPS_PROXY",
+            "http://127.0.0.1:99999",
+            "not the URL of a proxy",
+        ),
+        ("https_proxy", "http://user:canary pw@127.0.0.1:9", "%20"),
+        ("HTTPS_PROXY", "http://user:aa@canary/bb@127.0.0.1:9", "%2F"),
+        ("HTTPS_PROXY", "http://user:canary@pw@127.0.0.1:9", "%40"),
+    ] {
+        for subcommand in ["serve", "check", "doctor"] {
+            let mut command = command(&[subcommand, "--config", "proxy.toml"], world.folder.path());
+            command.env(name, value);
+            let (code, out, told) = run_to_end(command, "");
+            assert_eq!(code, 78, "{subcommand} {name}={value}: {told}");
+            assert!(told.contains(name) && told.contains(said), "{told}");
+            assert!(told.contains("upstream far"), "{told}");
+            let all = format!("{out}{told}");
+            assert!(
+                !all.contains("canary") && !all.contains("127.0.0.1:9"),
+                "{all}"
+            );
+        }
+        // Where nothing goes by it, it is somebody else's.
+        let mut command = command(&["check", "--config", "proxy.toml"], world.folder.path());
+        command.env(name, value).env("NO_PROXY", "example.com");
+        assert_eq!(run_to_end(command, "").0, 0);
+    }
+}
+
+#[test]
+fn an_answer_to_connect_that_opens_nothing_is_told_at_once() {
+    let world = World::new();
+    let address = scripted(|stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        // It keeps the connection.
+        let _ = stream.read(&mut [0]);
+    });
+    let tables = format!(
+        "listener.local = {{ address = '127.0.0.1:0' }}\n\
+         [upstream.far]\nurl = 'https://far.example.com'\nproxy = 'http://{address}'\nconnect_timeout = '25s'\n\
+         [route.far]\npath = '/'\nupstream = 'far'\n"
+    );
+    let proxy = world.start(&tables);
+    let began = Instant::now();
+    let told = proxy.get("/", &[]);
+    assert_eq!((told.status, &*told.code()), (502, "upstream_unreachable"));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    eventually("the reason is logged", || {
+        let told = "the proxy answered 204 No Content to CONNECT";
+        proxy.printed().contains(told).then_some(())
+    });
+    world.end(proxy);
+}
+
 #[test]
 fn each_step_of_a_login_goes_its_own_way() {
     let world = World::new();
@@ -348,5 +420,28 @@ attach = "license"
     assert_eq!(proxy.get(TARGET, &[]).status, 200);
     let behind = first.replace("https://", "");
     assert_eq!(targets(&asked), BTreeSet::from([behind]));
+    world.end(proxy);
+}
+
+#[test]
+fn a_login_that_is_too_long_for_socks_is_told() {
+    let world = World::new();
+    let address = scripted(|_, _| ());
+    let password = format!("canary{}", "p".repeat(240));
+    world.write("egress", &password);
+    let proxy = in_front_of(
+        &world,
+        address,
+        &format!(
+            "proxy = {{ url = 'socks5://{address}', username = 'service-user', password = {{ file = 'egress' }} }}"
+        ),
+        "",
+    );
+    assert_eq!(proxy.get("/", &[]).code(), "upstream_unreachable");
+    eventually("the reason is logged", || {
+        let told = "too long for SOCKS";
+        proxy.printed().contains(told).then_some(())
+    });
+    assert_no_secret(&proxy.printed(), &[password]);
     world.end(proxy);
 }

@@ -81,6 +81,8 @@ pub enum Fault {
     UpstreamTimeout,
     /// The client went away before its answer; seen in logs only.
     ClientGone,
+    /// The process ended before the answer did; seen in logs only.
+    ProcessEnded,
 }
 
 impl Fault {
@@ -104,6 +106,7 @@ impl Fault {
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::ClientGone => "client_gone",
+            Self::ProcessEnded => "process_ended",
         }
     }
 
@@ -120,7 +123,7 @@ impl Fault {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::LoopDetected => StatusCode::LOOP_DETECTED,
-            Self::CredentialUnavailable { .. } | Self::Overloaded => {
+            Self::CredentialUnavailable { .. } | Self::Overloaded | Self::ProcessEnded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -166,6 +169,7 @@ impl Fault {
             Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
             Self::UpstreamTimeout => "the upstream did not answer in time",
             Self::ClientGone => "the client went away",
+            Self::ProcessEnded => "the proxy ended",
         }
     }
 
@@ -218,7 +222,7 @@ impl Fault {
             Self::UpstreamTimeout => {
                 "see the upstream's connect_timeout, first_byte_timeout and idle_timeout"
             }
-            Self::ClientGone => "",
+            Self::ClientGone | Self::ProcessEnded => "",
         }
     }
 

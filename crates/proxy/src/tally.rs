@@ -31,6 +31,8 @@ pub struct RouteTally {
     in_flight: Cell<u64>,
     duration: Histogram,
     overhead: Histogram,
+    /// The worker has ended.
+    ended: Cell<bool>,
 }
 
 /// Method, status and caller.
@@ -98,6 +100,13 @@ impl Tally {
         cell(&self.opened, upstream)
     }
 
+    /// The worker ends: what is still under way is cut by that, and by no client.
+    pub fn end(&self) {
+        for (_, route) in self.routes.borrow().iter() {
+            route.ended.set(true);
+        }
+    }
+
     /// A copy, to be carried to another thread.
     pub fn counts(&self) -> Counts {
         let copy = |cells: &ByName<Cell<u64>>| {
@@ -157,6 +166,11 @@ impl RouteTally {
         if let Some(overhead) = overhead {
             self.overhead.record(overhead);
         }
+    }
+
+    /// Whether what is under way is cut by the end of the worker.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// A fault, by its code.

@@ -3,6 +3,7 @@
 
 mod check;
 mod defaults;
+mod egress;
 mod flags;
 mod ibm;
 mod places;

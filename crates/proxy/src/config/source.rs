@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Config, check,
+    Config, check, egress,
     flags::{self, FlagForm},
     reading::Reading,
     report::{Mistake, Place, Report, Severity},
@@ -148,12 +148,19 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every mistake at once, each with its place and a hint.
+    /// Every mistake at once, each with its place and a hint; where there is none, those of the process's environment
+    /// about egress proxies.
     pub fn load(
         source: &Source,
         strict: bool,
         environment: &Environment,
     ) -> Result<Loaded, Report> {
+        let loaded = Self::read(source, strict, environment)?;
+        egress::check(&loaded.config)?;
+        Ok(loaded)
+    }
+
+    fn read(source: &Source, strict: bool, environment: &Environment) -> Result<Loaded, Report> {
         let (name, text, folder) = match source {
             Source::Flags(form) => return flags::check(form, strict, environment),
             Source::StandardInput => {

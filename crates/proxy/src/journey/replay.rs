@@ -13,6 +13,7 @@ use super::{
     pool::Pool,
     rewrite::Target,
     trip::Trip,
+    upgrade::is_switch,
 };
 use crate::fault::Fault;
 
@@ -117,16 +118,8 @@ pub async fn replay(
     let second = forward(pool, head, body, again, trip.is_handshake).await;
     progress.forget();
 
-    let (outcome, proof) = match second.as_ref().map(|(head, _)| head.status) {
-        Ok(StatusCode::UNAUTHORIZED) => (Outcome::RejectedAgain, Proof::Rejected),
-        Ok(status)
-            if status.is_success()
-                || status.is_redirection()
-                || status == StatusCode::SWITCHING_PROTOCOLS =>
-        {
-            (Outcome::Helped, Proof::Taken)
-        }
-        Ok(_) => (Outcome::Helped, Proof::Unknown),
+    let (outcome, proof) = match &second {
+        Ok((head, _)) => judge(head, trip.is_handshake),
         Err(_) => (Outcome::Failed, Proof::Unknown),
     };
     trip.replayed(outcome);
@@ -135,6 +128,23 @@ pub async fn replay(
     }
     attached.extend(others);
     second
+}
+
+/// What came of the second sending, and what that proves of the value that it was sent with.
+fn judge(answer: &response::Parts, was_handshake: bool) -> (Outcome, Proof) {
+    let status = answer.status;
+    match is_switch(answer, was_handshake) {
+        Ok(true) => (Outcome::Helped, Proof::Taken),
+        // To something that nobody asked for: the client does not get it.
+        Err(_) => (Outcome::Failed, Proof::Unknown),
+        Ok(false) if status == StatusCode::UNAUTHORIZED => {
+            (Outcome::RejectedAgain, Proof::Rejected)
+        }
+        Ok(false) if status.is_success() || status.is_redirection() => {
+            (Outcome::Helped, Proof::Taken)
+        }
+        Ok(false) => (Outcome::Helped, Proof::Unknown),
+    }
 }
 
 /// What to attach instead of what was rejected; `None` where nothing of it is to be replaced, or some of it has ended.
@@ -147,4 +157,31 @@ async fn other_values(attachers: &[Attacher], rejected: &Attached) -> Option<Att
         others.push(other.or_else(|| attacher.in_force())?);
     }
     is_other.then_some(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    #[test]
+    fn a_second_answer_that_switches_to_another_protocol_has_not_helped() {
+        let judged = |status: u16, to: &str, was_handshake| {
+            let answer = Response::builder()
+                .status(status)
+                .header(header::UPGRADE, to)
+                .header(header::CONNECTION, "upgrade")
+                .body(());
+            judge(&answer.unwrap().into_parts().0, was_handshake)
+        };
+        let (helped, failed) = (Outcome::Helped, Outcome::Failed);
+        assert_eq!(judged(101, "websocket", true), (helped, Proof::Taken));
+        assert_eq!(judged(101, "other", true), (failed, Proof::Unknown));
+        assert_eq!(judged(101, "websocket", false), (failed, Proof::Unknown));
+        assert_eq!(judged(200, "other", true), (helped, Proof::Taken));
+        assert_eq!(judged(403, "other", true), (helped, Proof::Unknown));
+        let again = (Outcome::RejectedAgain, Proof::Rejected);
+        assert_eq!(judged(401, "other", true), again);
+    }
 }

@@ -213,10 +213,14 @@ impl Trip {
 
 impl Drop for Trip {
     fn drop(&mut self) {
+        let missing = match self.tally.has_ended() {
+            true => Fault::ProcessEnded,
+            false => Fault::ClientGone,
+        };
         if !self.complete && self.code.is_none() {
-            self.fault(Fault::ClientGone);
+            self.fault(missing);
         }
-        let status = self.status.unwrap_or(Fault::ClientGone.status());
+        let status = self.status.unwrap_or(missing.status());
         let duration = self.started.elapsed();
         let caller = self.caller.as_ref();
         self.tally

@@ -2,6 +2,7 @@
 //! on as they are, until both have ended.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     rc::Rc,
@@ -33,11 +34,29 @@ struct End<'a, S> {
     stream: S,
     /// What had been read of it before the tunnel was open.
     early: Bytes,
-    watch: &'a Watch,
-    idle_timeout: Duration,
+    patience: &'a Patience,
     /// What is written here is counted there.
     trip: Option<&'a mut Trip>,
     is_broken: bool,
+}
+
+/// How long nothing may move between both ends.
+struct Patience {
+    watch: Rc<Watch>,
+    within: Cell<Duration>,
+}
+
+/// How a tunnel has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Both sides have ended.
+    Whole,
+    /// Nothing has moved for too long.
+    Silent,
+    /// The client broke off.
+    ClientBroke,
+    /// The upstream broke off.
+    UpstreamBroke,
 }
 
 /// Whether a request is a WebSocket handshake. Any other upgrade is an offer that a server may pass over, and is not
@@ -104,7 +123,7 @@ impl Tunnel {
     }
 
     /// Passes bytes on until both sides have ended, one breaks off, or nothing has moved for the idle time-out. An end
-    /// is passed on as well, and the other direction goes on.
+    /// is passed on as well, and the other direction goes on; a side that then says nothing for a minute has missed it.
     ///
     /// `early` is what the client sent before it saw the 101. Each way has a buffer of 8 KiB; where it is full, the
     /// side that sends waits.
@@ -117,39 +136,69 @@ impl Tunnel {
         let Some(parts) = self.connection.bare().await else {
             return self.trip.fault(Fault::UpstreamProtocol);
         };
-        let mut client = End {
-            stream: client,
-            early,
-            watch: &watch,
-            idle_timeout: self.idle_timeout,
+        let patience = Patience {
+            watch,
+            within: Cell::new(self.idle_timeout),
+        };
+        let client = End {
             trip: Some(&mut self.trip),
-            is_broken: false,
+            ..End::new(client, early, &patience)
         };
-        let mut upstream = End {
-            stream: parts.io.into_inner(),
-            early: parts.read_buf,
-            watch: &watch,
-            idle_timeout: self.idle_timeout,
-            trip: None,
-            is_broken: false,
-        };
-        // The upstream first: what it said before it closed is passed on before it is noticed that it reads no more.
-        let copied = copy_bidirectional(&mut upstream, &mut client);
-        let copied = before(&watch, copied).await;
-        match copied {
-            None => self.trip.fault(Fault::UpstreamTimeout),
-            Some(Ok(_)) => self.trip.complete(),
-            Some(Err(_)) if upstream.is_broken => self.trip.fault(Fault::UpstreamProtocol),
-            Some(Err(_)) => self.trip.fault(Fault::ClientGone),
+        let upstream = End::new(parts.io.into_inner(), parts.read_buf, &patience);
+        match pass_on(upstream, client).await {
+            Ending::Whole => self.trip.complete(),
+            Ending::Silent => self.trip.fault(Fault::UpstreamTimeout),
+            Ending::ClientBroke => self.trip.fault(Fault::ClientGone),
+            Ending::UpstreamBroke => self.trip.fault(Fault::UpstreamProtocol),
         }
     }
 }
 
-impl<S> End<'_, S> {
+/// Copies both ways until the end.
+async fn pass_on<U, C>(mut upstream: End<'_, U>, mut client: End<'_, C>) -> Ending
+where
+    U: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let patience = upstream.patience;
+    patience.begin();
+    // The upstream first: what it said before it closed is passed on before it is noticed that it reads no more.
+    let copied = copy_bidirectional(&mut upstream, &mut client);
+    match before(&patience.watch, copied).await {
+        None => Ending::Silent,
+        Some(Ok(_)) => Ending::Whole,
+        Some(Err(_)) if upstream.is_broken => Ending::UpstreamBroke,
+        Some(Err(_)) => Ending::ClientBroke,
+    }
+}
+
+impl Patience {
+    /// From now on.
+    fn begin(&self) {
+        self.watch.arm(self.within.get());
+    }
+
+    /// One way has ended: who does not answer to that will hardly do so later.
+    fn shorten(&self) {
+        self.within.set(self.within.get().min(HALF_OPEN));
+    }
+}
+
+impl<'a, S> End<'a, S> {
+    fn new(stream: S, early: Bytes, patience: &'a Patience) -> Self {
+        Self {
+            stream,
+            early,
+            patience,
+            trip: None,
+            is_broken: false,
+        }
+    }
+
     /// Notes what came of a step, where it is done.
     fn note<T>(&mut self, done: &io::Result<T>) {
         match done {
-            Ok(_) => self.watch.arm(self.idle_timeout),
+            Ok(_) => self.patience.begin(),
             Err(_) => self.is_broken = true,
         }
     }
@@ -168,12 +217,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for End<'_, S> {
             this.early.advance(size);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         let read = match ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
             // Many servers end a TLS connection without saying so. Here that cuts nothing that looks whole: a WebSocket
             // has an end of its own.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             read => read,
         };
+        if buf.filled().len() == before {
+            this.patience.shorten();
+        }
         this.note(&read);
         Poll::Ready(read)
     }
@@ -212,3 +265,56 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for End<'_, S> {
 const WEBSOCKET: &str = "websocket";
 
 const UPGRADE: &str = "upgrade";
+
+/// How long nothing may move once one way has ended.
+const HALF_OPEN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+    use crate::sweep::Sweeper;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_ignores_the_end_of_its_client_is_not_waited_for_until_the_idle_time_out()
+     {
+        let sweeper = Sweeper::new();
+        let patience = Patience {
+            watch: Rc::new(sweeper.watch()),
+            within: Cell::new(Duration::from_secs(900)),
+        };
+        let (mut client, client_end) = duplex(64);
+        let (mut upstream, upstream_end) = duplex(64);
+        let passes = pass_on(
+            End::new(upstream_end, Bytes::new(), &patience),
+            End::new(client_end, Bytes::new(), &patience),
+        );
+        let began = Instant::now();
+        let talks = async {
+            // Both ways open: the long time holds.
+            sleep(Duration::from_secs(600)).await;
+            client.shutdown().await.unwrap();
+            // One way goes on as long as something moves.
+            for _ in 0..5 {
+                sleep(Duration::from_secs(50)).await;
+                upstream.write_all(b"more").await.unwrap();
+                let mut more = [0; 4];
+                client.read_exact(&mut more).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let ending = tokio::select! {
+            () = sweeper.run(|| ()) => unreachable!("a sweeper runs for ever"),
+            () = talks => unreachable!("nobody ends"),
+            ending = passes => ending,
+        };
+        assert_eq!(ending, Ending::Silent);
+        let took = began.elapsed();
+        let bounds = Duration::from_secs(910)..Duration::from_secs(912);
+        assert!(bounds.contains(&took), "{took:?}");
+    }
+}

@@ -24,12 +24,12 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite;
 
 use super::{
+    farewell::{linger, say_farewell},
     multiplexed,
     stream::Stream,
-    vitals::{FAREWELL, Vitals},
+    vitals::Vitals,
     worker::Worker,
 };
 use crate::journey::travel;
@@ -49,7 +49,7 @@ pub(super) async fn keep(stream: Stream, vitals: Rc<Vitals>, listener: usize, wo
     }
     loop {
         if rest.read.is_empty() && !parked(&rest.stream, &vitals, &worker).await {
-            return Box::pin(say_farewell(rest.stream)).await;
+            return Box::pin(say_farewell(&mut rest.stream)).await;
         }
         let requests = carry_requests(rest, Rc::clone(&vitals), listener, Rc::clone(&worker));
         match Box::pin(requests).await {
@@ -100,6 +100,10 @@ async fn carry_requests(
         .serve_connection(io, service);
     match active(Box::new(connection), &vitals, &worker).await {
         Next::Closed => None,
+        Next::Refused(io) => {
+            linger(io.stream.into_inner(), &vitals, &worker).await;
+            None
+        }
         Next::Parked(parts) => {
             // It goes in front of what is still to come; where it is nothing, its buffer must not stay.
             let read = Some(parts.read_buf).filter(|read| !read.is_empty());
@@ -124,7 +128,7 @@ async fn carry_requests(
                 is_shut,
                 ..
             } = parts.io;
-            let stream = stream.into_inner();
+            let mut stream = stream.into_inner();
             match tunnel.take() {
                 Some(tunnel) => {
                     let early = match read.is_empty() {
@@ -134,9 +138,13 @@ async fn carry_requests(
                     // Boxed, so that other connections do not hold room for it.
                     Box::pin(tunnel.carry(stream, early)).await;
                 }
-                // hyper leaves that to others where a request offered an upgrade, whatever came of it.
-                None if !is_shut => say_farewell(stream).await,
-                None => {}
+                None => {
+                    // hyper leaves that to others where a request offered an upgrade, whatever came of it.
+                    if !is_shut {
+                        say_farewell(&mut stream).await;
+                    }
+                    linger(stream, &vitals, &worker).await;
+                }
             }
             None
         }
@@ -161,12 +169,6 @@ fn over_http2(
     ))
 }
 
-/// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
-async fn say_farewell(mut stream: Stream) {
-    let end = poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut stream), cx));
-    let _ = tokio::time::timeout(FAREWELL, end).await;
-}
-
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
 /// already there is served, even at the end.
 async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
@@ -189,6 +191,8 @@ async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
 enum Next<S> {
     /// It broke, or is to be closed.
     Closed,
+    /// hyper's parser took offence, and has said so and the end.
+    Refused(Watched),
     /// It has been quiet for long enough to be parked.
     Parked(http1::Parts<Watched, S>),
     /// The client began HTTP/2; what it said is in the read buffer.
@@ -210,7 +214,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (mut told_to_end, mut cut) = (false, false);
-    let (mut is_http2, mut has_ended) = (false, false);
+    let (mut is_http2, mut has_ended, mut has_failed) = (false, false, false);
     let quiet = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
@@ -220,13 +224,19 @@ where
                         worker.connection_failed(&error);
                         // The end of the connection is the end of the answer: a cut one must not look whole.
                         cut = error.is_user() && vitals.is_http_10.get();
+                        has_failed = true;
                     }
                     Ok(()) => has_ended = true,
                 }
                 return Poll::Ready(false);
             }
             if !worker.is_draining() || told_to_end {
-                return vitals.watch.poll_passed(cx).map(|()| vitals.is_quiet());
+                match vitals.watch.poll_passed(cx) {
+                    // hyper does not read while it has bytes that it cannot use yet, and would not see the end behind
+                    // them. It flushes at the end of each turn: the socket is looked at there.
+                    Poll::Ready(()) if vitals.looks_for_client() => continue,
+                    passed => return passed.map(|()| vitals.is_quiet()),
+                }
             }
             // Only now that it has read what is there: else it would end without looking.
             told_to_end = true;
@@ -241,6 +251,13 @@ where
     }
     if quiet {
         return Next::Parked(connection.into_parts());
+    }
+    if has_failed {
+        let io = connection.into_parts().io;
+        return match io.is_shut {
+            true => Next::Refused(io),
+            false => Next::Closed,
+        };
     }
     match (is_http2, has_ended) {
         (true, _) => Next::Http2(connection.into_parts()),
@@ -295,6 +312,9 @@ impl Write for Watched {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.vitals.is_look_due() && this.stream.inner().is_gone() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
         this.vitals.blocks_write(polled.is_pending());
         polled
@@ -303,7 +323,9 @@ impl Write for Watched {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.is_shut = true;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.vitals.blocks_write(polled.is_pending());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

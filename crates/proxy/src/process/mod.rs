@@ -8,6 +8,7 @@ mod confine;
 pub mod connection;
 pub mod control;
 pub mod door;
+mod farewell;
 pub mod frames;
 pub mod harden;
 pub mod keys;

@@ -118,13 +118,8 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
 
 /// One line for each server that is reached through an egress proxy.
 fn tell_ways(config: &Config) {
-    let upstreams = (config.upstreams.iter()).map(|one| ("upstream", &one.name, &one.origin));
-    let credentials = (config.credentials.iter()).flat_map(|one| {
-        let servers = one.kind.servers().into_iter();
-        servers.map(|origin| ("credential", &one.name, origin))
-    });
-    for (table, name, origin) in upstreams.chain(credentials) {
-        if let Some(proxy) = origin.way() {
+    for (table, name, origin) in config.servers() {
+        if let Ok(Some(proxy)) = origin.way() {
             let (server, through) = (origin.url(), proxy.url());
             tracing::info!(of = %format_args!("{table}.{name}"), server, through, "reached through an egress proxy");
         }

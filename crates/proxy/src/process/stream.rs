@@ -2,15 +2,15 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -56,6 +56,27 @@ impl Stream {
         }
     }
 
+    /// Whether the client has closed its end, or the connection is broken, whatever lies before that unread: the runtime
+    /// has been told by the kernel, and no call is made.
+    pub fn is_gone(&self) -> bool {
+        let look = Interest::READABLE;
+        match self {
+            Self::Tcp(tcp) => is_closed(tcp.ready(look)),
+            Self::Tls(tls) => is_closed(tls.get_ref().0.ready(look)),
+            #[cfg(unix)]
+            Self::Unix(unix) => is_closed(unix.ready(look)),
+        }
+    }
+
+    /// The socket alone: what comes over it is not decrypted any more.
+    #[must_use]
+    pub fn without_tls(self) -> Self {
+        match self {
+            Self::Tls(tls) => Self::Tcp(tls.into_inner().0),
+            other => other,
+        }
+    }
+
     /// Ends the connection so that the client sees it break off, as far as the transport can say so: over TLS an end
     /// that was not said is one, and a unix socket has no such thing.
     pub fn reset(self) {
@@ -66,6 +87,13 @@ impl Stream {
             Self::Unix(_) => return,
         };
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+}
+
+fn is_closed(readiness: impl Future<Output = io::Result<Ready>>) -> bool {
+    match pin!(readiness).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(readiness) => readiness.is_ok_and(Ready::is_read_closed),
+        Poll::Pending => false,
     }
 }
 

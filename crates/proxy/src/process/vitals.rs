@@ -46,6 +46,8 @@ pub(super) struct Vitals {
     waits_for_body: Cell<bool>,
     write_blocked: Cell<bool>,
     draining: Cell<bool>,
+    /// It is time to look whether the client is still there.
+    look_due: Cell<bool>,
     /// The request under way is of HTTP/1.0, which knows no chunks.
     pub(super) is_http_10: Cell<bool>,
 }
@@ -83,6 +85,7 @@ impl Vitals {
             waits_for_body: Cell::new(false),
             write_blocked: Cell::new(false),
             draining: Cell::new(false),
+            look_due: Cell::new(false),
             is_http_10: Cell::new(false),
         }
     }
@@ -183,18 +186,43 @@ impl Vitals {
         self.await_client();
     }
 
-    /// The client has to do something, within the stall time-out; or nothing at all.
+    /// The client has to do something, within the stall time-out; or only to be there.
     pub(super) fn await_client(&self) {
         match self.phase.get() {
+            // It still takes its answer.
+            _ if self.write_blocked.get() => self.watch.arm(self.limits.stall_timeout),
             Phase::Rest if self.draining.get() => self.watch.arm(FAREWELL),
-            _ if self.waits_for_body.get() || self.write_blocked.get() => {
-                self.watch.arm(self.limits.stall_timeout)
-            }
-            Phase::Journey => self.watch.disarm(),
+            _ if self.waits_for_body.get() => self.watch.arm(self.limits.stall_timeout),
+            Phase::Journey => self.watch.arm(LOOK_AFTER),
             Phase::Rest => self.watch.arm(self.limits.stall_timeout),
             Phase::Idle => self.watch.arm(self.limits.park_after),
             Phase::Head => {}
         }
+    }
+
+    /// Whether a passed deadline only means that it is time to look for a client that has nothing to do but to wait for
+    /// its answer.
+    pub(super) fn looks_for_client(&self) -> bool {
+        let waits = self.waits_for_body.get() || self.write_blocked.get();
+        let looks = self.phase.get() == Phase::Journey && !waits;
+        if looks {
+            self.look_due.set(true);
+            self.watch.arm(LOOK_AFTER);
+        }
+        looks
+    }
+
+    /// Whether the socket is to be looked at now; once.
+    pub(super) fn is_look_due(&self) -> bool {
+        self.look_due.take()
+    }
+
+    /// Both sides have said all; the client has to end, or to send what is dropped.
+    pub(super) fn lingers(&self, is_draining: bool) {
+        self.watch.arm(match is_draining {
+            true => FAREWELL,
+            false => LINGER.min(self.limits.stall_timeout),
+        });
     }
 
     /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
@@ -246,6 +274,12 @@ impl Client for Turn {
         }
     }
 }
+
+/// How long nothing is heard of a client that waits for its answer, before its socket is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a client that has been told the end may be silent: as long as a slow one may read what is on its way.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a client may take to take the end of its connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);

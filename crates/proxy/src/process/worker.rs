@@ -87,24 +87,35 @@ async fn work(mut post: Post) -> io::Result<()> {
     for door in post.doors {
         door.open(&worker)?;
     }
+    until_the_end(&mut post.questions, &mut post.phase, &worker).await;
+    worker.tally.end();
+    Ok(())
+}
+
+/// Answers questions until the end has come.
+async fn until_the_end(
+    questions: &mut mpsc::UnboundedReceiver<Question>,
+    phase: &mut PhaseReceiver,
+    worker: &Worker,
+) {
     loop {
         tokio::select! {
-            question = post.questions.recv() => match question {
+            question = questions.recv() => match question {
                 Some(Question::Counts(answer)) => drop(answer.send(worker.tally.counts())),
                 // The control thread is gone.
-                None => return Ok(()),
+                None => return,
             },
-            changed = post.phase.changed() => {
-                if changed.is_err() || *post.phase.borrow() == Phase::Ended {
-                    return Ok(());
+            changed = phase.changed() => {
+                if changed.is_err() || *phase.borrow() == Phase::Ended {
+                    return;
                 }
-                if *post.phase.borrow() == Phase::Draining {
+                if *phase.borrow() == Phase::Draining {
                     worker.drain();
                 }
             }
             () = worker.all_closed.notified(), if worker.is_draining() => {
                 if worker.open.get() == 0 {
-                    return Ok(());
+                    return;
                 }
             }
         }

@@ -1,16 +1,16 @@
 //! The way out to a server: directly, or through the egress proxy that the configuration or the environment names.
 
-use std::{io, net::IpAddr};
+use std::{env, io, net::IpAddr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, StatusCode};
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use tokio::net::TcpStream;
 
 use super::{
     Origin,
-    tunnel::{connect, socks},
+    environment::{self, EnvironmentError},
+    tunnel::{connect, fits_socks, socks},
 };
 use crate::{
     credential::Text,
@@ -43,16 +43,20 @@ pub struct EgressProxy {
 enum Protocol {
     Connect,
     Socks5,
-    /// From the environment; to go directly instead would be to evade it.
-    Unknown,
 }
 
 /// Who we are to a proxy.
 #[derive(Debug, Clone)]
 enum Login {
     Nobody,
-    Read { username: Text, password: Location },
-    OfEnvironment(Intercept),
+    Read {
+        username: Text,
+        password: Location,
+    },
+    Known {
+        username: String,
+        password: SecretString,
+    },
 }
 
 /// Why there is no way through a proxy.
@@ -76,9 +80,12 @@ pub enum EgressError {
     /// Name or password cannot be read or sent.
     #[error("the login to the proxy cannot be read")]
     Secret(#[source] SecretError),
-    /// The environment names a proxy of a kind that is not supported.
-    #[error("only http:// and socks5:// proxies are supported")]
-    Unsupported,
+    /// Login and host do not fit into what is sent to a SOCKS proxy.
+    #[error("the login and the name of the server are too long for SOCKS")]
+    TooLong,
+    /// The environment names a proxy that is not understood.
+    #[error("the environment names a proxy that is not understood")]
+    Environment(#[source] EnvironmentError),
 }
 
 impl EgressProxy {
@@ -86,11 +93,10 @@ impl EgressProxy {
     /// a path or anything else in it.
     pub fn parse(url: &str) -> Option<Self> {
         let (scheme, authority) = url.split_once("://")?;
-        let protocol = protocol(scheme);
+        let protocol = protocol(scheme)?;
         let usual = match protocol {
             Protocol::Connect => 3128,
             Protocol::Socks5 => 1080,
-            Protocol::Unknown => return None,
         };
         // The rules of a host and a port are those of any other URL; only the usual port is another.
         let origin = Origin::parse(&format!("http://{authority}"), Default::default()).ok()?;
@@ -106,6 +112,19 @@ impl EgressProxy {
             port: if names_port { origin.port } else { usual },
             login: Login::Nobody,
         })
+    }
+
+    /// Whether proxies of this scheme can be used.
+    pub(super) fn speaks(scheme: &str) -> bool {
+        protocol(scheme).is_some()
+    }
+
+    /// The same, with the login that the environment has.
+    pub(super) fn with_known_login(self, username: String, password: SecretString) -> Self {
+        Self {
+            login: Login::Known { username, password },
+            ..self
+        }
     }
 
     /// The same, with a login that is read for each tunnel.
@@ -124,7 +143,7 @@ impl EgressProxy {
                 let places = username.place().into_iter().chain([password]);
                 places.cloned().collect()
             }
-            Login::Nobody | Login::OfEnvironment(_) => Vec::new(),
+            Login::Nobody | Login::Known { .. } => Vec::new(),
         }
     }
 
@@ -133,7 +152,6 @@ impl EgressProxy {
         let scheme = match self.protocol {
             Protocol::Connect => "http",
             Protocol::Socks5 => "socks5",
-            Protocol::Unknown => "unsupported",
         };
         format!("{scheme}://{}", authority(&self.host, self.port))
     }
@@ -147,15 +165,15 @@ impl EgressProxy {
         let target = authority(&to.host, to.port);
         match self.protocol {
             Protocol::Connect => connect(tcp, &target, self.basic().await?).await,
-            Protocol::Socks5 => socks(tcp, &target, self.pair().await?).await,
-            Protocol::Unknown => Err(EgressError::Unsupported),
+            Protocol::Socks5 => {
+                let login = self.pair().await?;
+                fits_socks(&to.host, login.as_ref())?;
+                socks(tcp, &target, login).await
+            }
         }
     }
 
     async fn basic(&self) -> Result<Option<HeaderValue>, EgressError> {
-        if let Login::OfEnvironment(intercept) = &self.login {
-            return Ok(intercept.basic_auth().cloned());
-        }
         let Some((username, password)) = self.pair().await? else {
             return Ok(None);
         };
@@ -173,9 +191,7 @@ impl EgressProxy {
     async fn pair(&self) -> Result<Option<(String, SecretString)>, EgressError> {
         match &self.login {
             Login::Nobody => Ok(None),
-            Login::OfEnvironment(intercept) => Ok(intercept
-                .raw_auth()
-                .map(|(user, password)| (user.to_owned(), password.into()))),
+            Login::Known { username, password } => Ok(Some((username.clone(), password.clone()))),
             Login::Read { username, password } => {
                 let username = match username {
                     Text::Literal(text) => text.clone(),
@@ -194,18 +210,22 @@ impl EgressProxy {
 
 impl Origin {
     /// The proxy that the way leads through, if it does; `None`: directly.
-    pub fn way(&self) -> Option<EgressProxy> {
+    ///
+    /// # Errors
+    /// When the environment names one that is not understood.
+    pub fn way(&self) -> Result<Option<EgressProxy>, EnvironmentError> {
         match &self.egress {
-            Egress::Direct => None,
-            Egress::Through(proxy) => Some(proxy.clone()),
-            Egress::OfEnvironment if is_near(&self.host) => None,
-            Egress::OfEnvironment => of(&Matcher::from_env(), self),
+            Egress::Direct => Ok(None),
+            Egress::Through(proxy) => Ok(Some(proxy.clone())),
+            Egress::OfEnvironment if is_near(&self.host) => Ok(None),
+            Egress::OfEnvironment => environment::way(self, |name| env::var_os(name)),
         }
     }
 }
 
 /// Whether a server is this machine, or on its link alone, where clouds have their metadata: no proxy reaches those.
 fn is_near(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
     match host.parse() {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_unspecified() || ip.is_link_local(),
         Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
@@ -213,30 +233,11 @@ fn is_near(host: &str) -> bool {
     }
 }
 
-fn of(matcher: &Matcher, origin: &Origin) -> Option<EgressProxy> {
-    let scheme = if origin.tls { "https" } else { "http" };
-    let server = format!("{scheme}://{}/", authority(&origin.host, origin.port));
-    let intercept = matcher.intercept(&server.parse().ok()?)?;
-    let proxy = intercept.uri();
-    let protocol = protocol(proxy.scheme_str().unwrap_or_default());
-    let usual = if protocol == Protocol::Socks5 {
-        1080
-    } else {
-        3128
-    };
-    Some(EgressProxy {
-        protocol,
-        host: proxy.host()?.trim_matches(['[', ']']).to_owned(),
-        port: proxy.port_u16().unwrap_or(usual),
-        login: Login::OfEnvironment(intercept),
-    })
-}
-
-fn protocol(scheme: &str) -> Protocol {
+fn protocol(scheme: &str) -> Option<Protocol> {
     match &*scheme.to_ascii_lowercase() {
-        "http" => Protocol::Connect,
-        "socks5" | "socks5h" => Protocol::Socks5,
-        _ => Protocol::Unknown,
+        "http" => Some(Protocol::Connect),
+        "socks5" | "socks5h" => Some(Protocol::Socks5),
+        _ => None,
     }
 }
 
@@ -252,6 +253,19 @@ fn authority(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl EgressProxy {
+        /// A login that came with its URL.
+        pub(in crate::connect) fn known_login(&self) -> Option<(String, String)> {
+            match &self.login {
+                #[expect(clippy::disallowed_methods, reason = "it is a test's own")]
+                Login::Known { username, password } => {
+                    Some((username.clone(), password.expose_secret().to_owned()))
+                }
+                _ => None,
+            }
+        }
+    }
 
     #[test]
     fn urls_of_proxies() {
@@ -277,28 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_which_servers_are_reached_how() {
-        let matcher = Matcher::builder()
-            .https("http://user:secret@egress:3128")
-            .http("socks5://socks")
-            .no(".cluster.local,10.0.0.0/8")
-            .build();
-        let way = |url: &str| {
-            let origin = Origin::parse(url, Default::default()).unwrap();
-            of(&matcher, &origin).map(|proxy| proxy.url())
-        };
-        assert_eq!(
-            way("https://a.example.com").as_deref(),
-            Some("http://egress:3128")
-        );
-        assert_eq!(
-            way("http://a.example.com").as_deref(),
-            Some("socks5://socks:1080")
-        );
-        assert_eq!(way("https://x.svc.cluster.local"), None);
-        assert_eq!(way("https://10.1.2.3"), None);
+    fn no_proxy_is_asked_for_what_is_near() {
         for near in [
             "localhost",
+            "localhost.",
             "a.localhost",
             "127.0.0.9",
             "::1",
@@ -307,11 +303,26 @@ mod tests {
         ] {
             assert!(is_near(near), "{near}");
         }
-        let origin = Origin::parse("https://a", Default::default()).unwrap();
-        let shown = format!("{:?}", of(&matcher, &origin));
-        assert!(
-            !shown.contains("secret") && !shown.contains("c2VjcmV0"),
-            "{shown}"
-        );
+        assert!(!is_near("localhost.example.com"));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_socks_is_told() {
+        let fits = |host: &str, login: Option<(usize, usize)>| {
+            let login = login.map(|(username, password)| {
+                (
+                    "u".repeat(username),
+                    SecretString::from("p".repeat(password)),
+                )
+            });
+            fits_socks(host, login.as_ref()).is_ok()
+        };
+        let host = "cpd-cpd-instance.apps.cluster.example.com";
+        assert!(fits(host, None));
+        assert!(fits(host, Some((8, 200))));
+        assert!(!fits(host, Some((8, 201))));
+        assert!(fits("10.0.0.1", Some((8, 238))));
+        assert!(!fits("10.0.0.1", Some((8, 239))));
+        assert!(!fits("::1", Some((0, 256))));
     }
 }

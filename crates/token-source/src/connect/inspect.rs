@@ -39,7 +39,17 @@ pub struct TlsInspection {
 
 /// Connects as an exchange would, and hangs up; each step takes no longer than `within`.
 pub async fn inspect(origin: &Origin, within: Duration) -> Inspection {
-    let way = origin.way();
+    let way = match origin.way() {
+        Ok(way) => way,
+        Err(error) => {
+            return Inspection {
+                through: None,
+                addresses: Err(io::Error::other(error)),
+                tried: Vec::new(),
+                tls: None,
+            };
+        }
+    };
     let (host, port) = match &way {
         Some(proxy) => (proxy.host.as_str(), proxy.port),
         None => (origin.host.as_str(), origin.port),

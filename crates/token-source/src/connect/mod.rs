@@ -3,6 +3,7 @@
 mod connection;
 mod dial;
 mod egress;
+mod environment;
 mod inspect;
 mod origin;
 mod settings;
@@ -16,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 pub use connection::Connection;
 pub use egress::{Egress, EgressError, EgressProxy};
+pub use environment::EnvironmentError;
 pub use inspect::{Inspection, TlsInspection, inspect};
 pub use origin::{Origin, OriginError};
 
@@ -29,7 +31,7 @@ use settings::TlsSettings;
 pub struct Connector {
     origin: Origin,
     /// The proxy before it, if there is one.
-    way: Option<EgressProxy>,
+    way: Result<Option<EgressProxy>, EnvironmentError>,
     tls: TlsSettings,
 }
 
@@ -127,7 +129,9 @@ impl Connector {
 
     /// A TCP connection, or a tunnel that is as good as one.
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let Some(proxy) = &self.way else {
+        let way = (self.way.as_ref())
+            .map_err(|error| ConnectError::Egress(EgressError::Environment(*error)))?;
+        let Some(proxy) = way else {
             let tcp = dial::dial(&self.origin.host, self.origin.port).await;
             return tcp.map_err(ConnectError::Unreachable);
         };

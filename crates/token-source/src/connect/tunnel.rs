@@ -6,6 +6,7 @@
 use std::{
     future::{Ready, ready},
     io,
+    net::IpAddr,
     pin::pin,
     task::{Context, Poll},
 };
@@ -49,6 +50,10 @@ pub(super) async fn connect(
         }
     };
     match answer.status() {
+        // They end with their head, for hyper too, which would wait for the tunnel.
+        status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => {
+            return Err(EgressError::Refused(status));
+        }
         status if status.is_success() => {}
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(EgressError::Login),
         status => return Err(EgressError::Refused(status)),
@@ -59,6 +64,27 @@ pub(super) async fn connect(
     };
     // Neither TLS nor HTTP has a server that speaks first: what has been read besides is nothing that is missed.
     Ok(parts.io.into_inner())
+}
+
+/// `SocksV5` writes all that it sends behind one another into a buffer of fixed size, and says no more than that it
+/// would overflow.
+pub(super) fn fits_socks(
+    host: &str,
+    login: Option<&(String, SecretString)>,
+) -> Result<(), EgressError> {
+    let address = match host.parse() {
+        Ok(IpAddr::V4(_)) => 4,
+        Ok(IpAddr::V6(_)) => 16,
+        Err(_) => 1 + host.len(),
+    };
+    let (username, password) = login.map_or((0, 0), |(username, password)| {
+        #[expect(clippy::disallowed_methods, reason = "only its length is looked at")]
+        let password = password.expose_secret().len();
+        (username.len(), password)
+    });
+    let login = login.map_or(0, |_| 3 + username + password);
+    let fits = username < 256 && password < 256 && 3 + login + 6 + address <= MOST_OF_SOCKS;
+    fits.then_some(()).ok_or(EgressError::TooLong)
 }
 
 pub(super) async fn socks(
@@ -105,3 +131,6 @@ impl Service<Uri> for Connected {
         ready(tcp.map(TokioIo::new))
     }
 }
+
+/// What `SocksV5` has room for, in bytes.
+const MOST_OF_SOCKS: usize = 262;

@@ -26,7 +26,7 @@ pub(super) struct Server<'a> {
 
 /// Whether one connection is as good as the other: the same server, trusted in the same way.
 pub(super) fn is_same(one: &Origin, other: &Origin) -> bool {
-    let way = |origin: &Origin| origin.way().map(|proxy| proxy.url());
+    let way = |origin: &Origin| origin.way().map(|way| way.map(|proxy| proxy.url()));
     (one.tls, &one.host, one.port, &one.trust) == (other.tls, &other.host, other.port, &other.trust)
         && way(one) == way(other)
 }
