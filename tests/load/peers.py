@@ -119,7 +119,8 @@ def envoy(binary: Path) -> Program:
     return command
 
 
-# Everything as it is by default but the log of each request, which no peer writes either.
+# Everything as it is by default but the log of each request, which no peer writes either. A handshake under callgrind
+# takes its time: nobody gives up a connection before a minute has passed.
 _OURS = """
 workers = {workers}
 state_dir = "state"
@@ -136,6 +137,7 @@ address = "127.0.0.1:{admin_port}"
 
 [upstream.origin]
 url = "{url}"
+connect_timeout = "60s"
 {upstream}
 
 [credential.load.{credential}
@@ -186,7 +188,7 @@ global
     no-memory-trimming
 defaults
     mode http
-    timeout connect 5s
+    timeout connect 60s
     timeout client 1h
     timeout server 1h
     timeout http-keep-alive 1h
@@ -244,6 +246,7 @@ static_resources:
   clusters:
   - name: origin
     type: STATIC
+    connect_timeout: 60s
     circuit_breakers:
       thresholds: [{{ max_connections: 16384, max_pending_requests: 16384, max_requests: 16384 }}]
     load_assignment:

@@ -13,8 +13,8 @@ class Target:
     peer: str | None = None
     # A ratio to what we need for this row in the same run.
     baseline: str | None = None
-    # Missed so far: as it was measured, and 3 % more for what differs from run to run. To be lowered with each gain,
-    # and to be taken away once the target is reached.
+    # Missed so far: as it was measured, and a little more for what differs from run to run. To be lowered with each
+    # gain, and to be taken away once the target is reached.
     held_at: float | None = None
 
     def measured(self, results: Results) -> float | None:
@@ -39,9 +39,15 @@ def targets(counts_kernel: bool) -> list[Target]:
     """The kernel does nearly the same work for every proxy. Where it is counted, the targets are for the whole; where
     it is not, they are for the user part alone, and over TLS a lower one: there the kernel's part would hide a miss."""
     plain, https = instructions(PLAIN, counts_kernel), instructions(HTTPS, counts_kernel)
+    # 1.99 and 1.32 of nginx's user part on 2026-11-22, before anything was done about what the defences cost; and 3 %.
+    # With the kernel's part, which is about 31 k and 26 k for everybody, that makes 1.40 and 1.18; and 3 %.
+    gates = (
+        [Target(plain, 1.10, peer=NGINX, held_at=1.44), Target(https, 0.92, peer=NGINX, held_at=1.22)]
+        if counts_kernel
+        else [Target(plain, 1.10, peer=NGINX, held_at=2.05), Target(https, 0.89, peer=NGINX, held_at=1.36)]
+    )
     return [
-        Target(plain, 1.10, peer=NGINX),
-        Target(https, 0.92 if counts_kernel else 0.89, peer=NGINX),
+        *gates,
         Target(instructions(QUERY, counts_kernel), 1.03, baseline=plain),
         Target(instructions(BIG, counts_kernel), 1.00, peer=ENVOY),
         Target(IDLE, 2),
