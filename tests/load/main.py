@@ -72,6 +72,8 @@ def _measure(rig: Rig, quick: bool) -> None:
         left_out = "16 KB POST, 10 MB body, HTTP/2 clients; instructions of HAProxy and Envoy; event streams of peers"
         rig.results.remarks.append(f"Not measured with --quick: {left_out}.")
     else:
+        with _told("10 MB bodies"):
+            measures.time_big_bodies(rig, everybody)
         with _told("instructions, HTTP/2 clients"):
             measures.count_http2(rig, everybody, requests)
     with _told("two workers"):

@@ -38,10 +38,7 @@ def ours(binary: Path) -> Program:
         secret = job.folder / "secret"
         secret.touch(mode=0o600)
         secret.write_text(TOKEN)
-        place = '{ file = "secret" }'
-        if job.login_lifetime:
-            login = f'upstream = "origin"\nusername = "rig"\napi_key = {place}\nlifetime = "{job.login_lifetime}"'
-        credential = f"cp4d]\n{login}" if job.login_lifetime else f"token]\nvalue = {place}"
+        credential = _OURS_LOGIN.format(lifetime=job.login_lifetime) if job.login_lifetime else _OURS_TOKEN
         attach = 'query = "token"' if job.in_query else 'header = "Authorization", scheme = "Bearer"'
         config = job.folder / "proxy.toml"
         config.touch(mode=0o600)
@@ -140,12 +137,25 @@ url = "{url}"
 connect_timeout = "60s"
 {upstream}
 
-[credential.load.{credential}
+{credential}
 
 [route.load]
 path = "/"
 upstream = "origin"
 attach = [{{ credential = "load", {attach} }}]
+"""
+
+_OURS_TOKEN = """
+[credential.load.token]
+value = { file = "secret" }
+"""
+
+_OURS_LOGIN = """
+[credential.load.cp4d]
+upstream = "origin"
+username = "load"
+api_key = {{ file = "secret" }}
+lifetime = "{lifetime}"
 """
 
 _NGINX = """

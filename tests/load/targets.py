@@ -49,10 +49,12 @@ def targets(counts_kernel: bool) -> list[Target]:
     return [
         *gates,
         Target(instructions(QUERY, counts_kernel), 1.03, baseline=plain),
-        Target(instructions(BIG, counts_kernel), 1.00, peer=ENVOY),
-        Target(IDLE, 2),
-        Target(IDLE_TLS, 12),
-        Target(RSS_AT_START, 10),
+        Target(instructions(BIG, True) if counts_kernel else BIG_TIME, 1.00, peer=ENVOY),
+        # 2.2 to 3.1 and 11.3 to 13.5, as the allocator's pages happen to be shared.
+        Target(IDLE, 2, held_at=4),
+        Target(IDLE_TLS, 12, held_at=15),
+        # 18.1.
+        Target(RSS_AT_START, 10, held_at=18.7),
         Target(START, 20),
         Target(EVENTS_P99, 1),
         Target(FIRST_LOGINS, 1),
@@ -87,6 +89,7 @@ HTTPS = "HTTPS upstream, 1 KB"
 QUERY = "?token= instead of a header"
 POST = "POST of 16 KB"
 BIG = "10 MB body over HTTPS"
+BIG_TIME = f"{BIG}: processor time (ms)"
 HTTP2 = "HTTP/2 clients, 1 KB"
 TWO_WORKERS = "two workers, plain upstream, 1 KB"
 IDLE = "idle keep-alive connection (KB)"
