@@ -63,7 +63,8 @@ impl Choosy {
 
     pub(crate) fn answer(&self, stream: &mut TcpStream, takes: bool) {
         let answer: &[u8] = match takes {
-            true => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken",
+            // Its connection ends with it; where that were not said, the next request could meet the end.
+            true => b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\ntaken",
             false => b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 7\r\n\r\nrefused",
         };
         stream.write_all(answer).unwrap();

@@ -4,7 +4,6 @@
 use std::{
     alloc::{GlobalAlloc, Layout},
     ptr,
-    sync::atomic::{Ordering, compiler_fence},
 };
 
 use libmimalloc_sys::{mi_option_set, mi_option_t, mi_usable_size};
@@ -71,15 +70,45 @@ unsafe impl GlobalAlloc for Wiping {
 
 /// Overwrites memory that nobody is going to read as what it was.
 ///
+/// By volatile writes, which are not left out as those to a block that is about to be free. Each is of as many bytes as
+/// every processor of its kind can write at once, and no `memset` is made of them: per request two buffers of 8 KiB are
+/// freed, and the byte-wise instruction that `memset` takes at that size is slow to begin.
+///
 /// # Safety
 /// These bytes are the caller's to write.
 #[inline]
 unsafe fn wipe(block: *mut u8, size: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { ptr::write_bytes(block, 0, size) };
-    // The writes are not left out as those to a block that is about to be free.
-    compiler_fence(Ordering::SeqCst);
+    let before = block.align_offset(align_of::<Piece>()).min(size);
+    let pieces = (size - before) / size_of::<Piece>();
+    let behind = before + pieces * size_of::<Piece>();
+    // SAFETY: as the caller promises; the pieces begin where one may begin, and end before the block does.
+    unsafe {
+        wipe_bytes(block, before);
+        let first = block.add(before).cast::<Piece>();
+        for at in 0..pieces {
+            first.add(at).write_volatile(ZERO);
+        }
+        wipe_bytes(block.add(behind), size - behind);
+    }
 }
+
+/// # Safety
+/// As that of [`wipe`].
+#[inline]
+unsafe fn wipe_bytes(bytes: *mut u8, size: usize) {
+    for at in 0..size {
+        // SAFETY: as the caller promises.
+        unsafe { bytes.add(at).write_volatile(0) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+type Piece = std::arch::x86_64::__m128i;
+#[cfg(not(target_arch = "x86_64"))]
+type Piece = u128;
+
+// SAFETY: zeros are a value of both.
+const ZERO: Piece = unsafe { std::mem::zeroed() };
 
 /// Makes freed pages go back to the kernel at once, so that parked connections cost what they hold.
 ///

@@ -227,12 +227,10 @@ pub fn host_of(authority: &str) -> Option<&str> {
 
 /// `127.1`, `0x7f.1`, `2130706433`: some resolvers take them for addresses; nothing honest sends them.
 fn is_odd_number(host: &str) -> bool {
-    let last = host
-        .trim_end_matches('.')
-        .rsplit('.')
-        .next()
-        .unwrap_or(host);
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+    let labels = host.as_bytes().rsplit(|byte| *byte == b'.');
+    let last = labels.skip_while(|label| label.is_empty()).next();
+    let numeric =
+        last.is_none_or(|last| last.iter().all(u8::is_ascii_digit) || last.starts_with(b"0x"));
     numeric && Ipv4Addr::from_str(host).is_err()
 }
 

@@ -3,10 +3,8 @@
 
 use std::{fmt, sync::LazyLock};
 
-use aws_lc_rs::{
-    hmac::{self, HMAC_SHA256, Key},
-    rand::SystemRandom,
-};
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use secrecy::zeroize::Zeroizing;
 use subtle::{Choice, ConstantTimeEq};
 
 /// The fingerprint of a secret, whatever its length.
@@ -41,8 +39,12 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// From the operating system: the generator of aws-lc gathers entropy for tenths of a second first, and nothing else may
+/// need it.
 static KEY: LazyLock<Key> = LazyLock::new(|| {
-    Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("the operating system has randomness")
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *key).expect("the operating system has randomness");
+    Key::new(HMAC_SHA256, &*key)
 });
 
 #[cfg(test)]
