@@ -85,7 +85,13 @@ unsafe fn wipe(block: *mut u8, size: usize) {
     unsafe {
         wipe_bytes(block, before);
         let first = block.add(before).cast::<Piece>();
-        for at in 0..pieces {
+        // Eight at a time: else counting costs as much as writing.
+        for eight in (0..pieces / 8).map(|index| first.add(index * 8)) {
+            for at in 0..8 {
+                eight.add(at).write_volatile(ZERO);
+            }
+        }
+        for at in pieces / 8 * 8..pieces {
             first.add(at).write_volatile(ZERO);
         }
         wipe_bytes(block.add(behind), size - behind);
