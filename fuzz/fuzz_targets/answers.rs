@@ -17,7 +17,9 @@ use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use strict::Read;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-use watsonx_auth_proxy::journey::{respond::is_answer, rewrite::drop_hop_by_hop};
+use watsonx_auth_proxy::journey::{
+    respond::is_answer, rewrite::drop_hop_by_hop, upgrade::is_switch,
+};
 
 fuzz_target!(|data: (bool, bool, &[u8])| {
     let (to_head, ends, bytes) = data;
@@ -113,10 +115,10 @@ async fn travel(request: Request<Incoming>, bytes: Vec<u8>, ends: bool) -> Respo
     }
 }
 
-/// What the journey does with any answer.
+/// What the journey does with any answer to a request that asks for no switch of protocols.
 fn clean(answer: Response<Incoming>) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
-    if !is_answer(&head) {
+    if is_switch(&head, false).is_err() || !is_answer(&head) {
         return refused();
     }
     drop_hop_by_hop(&mut head.headers);
