@@ -273,6 +273,12 @@ fn may_wait_for_leave(head: &Parts) -> bool {
 
 /// The headers that `Connection` names; never those that frame or address the message.
 fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    // As nearly all messages have it.
+    if headers.get(header::CONNECTION).is_none_or(|said| {
+        said == "keep-alive" && headers.get_all(header::CONNECTION).iter().count() == 1
+    }) {
+        return SmallVec::new();
+    }
     let lists = headers
         .get_all(header::CONNECTION)
         .iter()
