@@ -1,15 +1,17 @@
 //! Step 1, its second half: which caller it is, where a listener asks for one. By what its connection shows (network,
 //! unix user, client certificate), and by the key that the request carries.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use secrecy::zeroize::Zeroizing;
 use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq as _};
+use token_source::tls::Certificate;
 
 use super::{
     Client,
@@ -55,10 +57,11 @@ pub struct Callers {
 }
 
 /// The names in a client's certificate, which the listener's `client_ca` has vouched for. Never the common name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     dns: Vec<String>,
     uris: Vec<String>,
+    until: SystemTime,
 }
 
 impl Callers {
@@ -174,7 +177,9 @@ impl Caller {
         {
             return Some(Rule::User);
         }
-        let is_named = |names: &Names| self.certificates.iter().any(|name| names.contain(name));
+        let is_named = |names: &Names| {
+            names.still_hold() && self.certificates.iter().any(|name| names.contain(name))
+        };
         let is_shown = self.certificates.is_empty() || client.certificate().is_some_and(is_named);
         (!is_shown).then_some(Rule::Certificate)
     }
@@ -232,18 +237,28 @@ impl KeyCell {
 }
 
 impl Names {
-    /// The names in a certificate whose signature has been checked, in DER.
-    pub fn of(certificate: &rustls::pki_types::CertificateDer<'_>) -> Self {
-        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
-            return Self::default();
-        };
-        Self {
-            dns: certificate
+    /// The names in a certificate, the first of a chain that has been checked. `None` where there is none.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (leaf, others) = chain.split_first()?;
+        let names = webpki::EndEntityCert::try_from(leaf).ok()?;
+        let now = SystemTime::now();
+        // One that was over at the handshake has not vouched for anything.
+        let others = others.iter().filter_map(|one| Certificate::read(one));
+        let others = others.map(|one| one.not_after).filter(|end| *end >= now);
+        let end = Certificate::read(leaf)?.not_after;
+        Some(Self {
+            dns: names
                 .valid_dns_names()
                 .map(str::to_ascii_lowercase)
                 .collect(),
-            uris: certificate.valid_uri_names().map(str::to_owned).collect(),
-        }
+            uris: names.valid_uri_names().map(str::to_owned).collect(),
+            until: others.fold(end, SystemTime::min),
+        })
+    }
+
+    /// A connection may live for longer than the certificate that was shown on it.
+    fn still_hold(&self) -> bool {
+        SystemTime::now() <= self.until
     }
 
     /// A wildcard stands for itself: a client has a name, it does not answer to many.
