@@ -198,6 +198,57 @@ fn no_header_with_a_key_goes_on_and_no_other_is_lost() {
 }
 
 #[test]
+fn no_form_of_a_key_goes_on_beside_the_key() {
+    let callers = callers([
+        keyed("alice", &["alices:key"]),
+        keyed("bob", &["bobs-key-0"]),
+    ]);
+    let passes = |authorization: &str| {
+        let lines = [
+            ("x-proxy-key", "bobs-key-0"),
+            ("authorization", authorization),
+        ];
+        let (who, headers) = recognise(&callers, &from("10.0.0.9:1"), &lines);
+        assert_eq!(who, "bob", "{authorization}");
+        !headers.is_empty()
+    };
+    for gone in [
+        "bobs-key-0",
+        "Bearer bobs-key-0",
+        "Bearer\tbobs-key-0",
+        "Bearer  bobs-key-0",
+        "Bearer bobs-key-0, x",
+        "Bearer x, bobs-key-0",
+        "Bearer \"bobs-key-0\"",
+        "Token bobs-key-0",
+        "Token token=bobs-key-0 x",
+        "Bearer, bobs-key-0",
+        "Bearer",
+        "Basic bobs-key-0",
+        "Basic !!!",
+        "Basic bobs:bobs-key-0",
+        &basic("bobs-key-0"),
+        &basic("bobs-key-0:"),
+        &basic("user:bobs-key-0"),
+        &basic("alices:key"),
+        basic("user:bobs-key-0").trim_end_matches('='),
+        &basic("user:bobs-key-0").replace("Basic", "ZenApiKey"),
+    ] {
+        assert!(!passes(gone), "{gone}");
+    }
+    for own in [
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+        "ZenApiKey dTpr",
+        "Token bobs-key-00",
+        &basic("user:password"),
+        basic("user:passwords").trim_end_matches('='),
+        &basic("user:"),
+    ] {
+        assert!(passes(own), "{own}");
+    }
+}
+
+#[test]
 fn all_that_is_asked_of_a_caller_must_hold() {
     let everything = Caller {
         networks: vec!["10.0.0.0/8".parse().unwrap()],
