@@ -218,10 +218,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         let list = env::join_paths([Path::new(""), &one, Path::new("/no/such"), &two]).unwrap();
         let opened = |file, folders| BTreeSet::from_iter(authorities(file, folders));
-        assert_eq!(
-            opened(None, Some(list)),
-            BTreeSet::from([one.clone(), two.clone()])
-        );
+        assert_eq!(opened(None, Some(list)), BTreeSet::from([one.clone(), two]));
         assert_eq!(opened(Some(file.into()), None), BTreeSet::from([one]));
     }
 
