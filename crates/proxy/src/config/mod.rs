@@ -5,7 +5,6 @@ mod check;
 mod defaults;
 mod egress;
 mod flags;
-mod host;
 mod ibm;
 mod places;
 mod preset;
@@ -30,7 +29,6 @@ use token_source::{Location, Origin};
 
 pub use self::{
     flags::FlagForm,
-    host::is_odd_number,
     report::{Mistake, Report},
     source::{Environment, Loaded, Source},
 };

@@ -9,8 +9,8 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
 use crate::{
-    config::is_odd_number,
     fault::{Fault, Rule},
+    host::is_odd_number,
 };
 
 /// Whom a listener lets in.

@@ -15,10 +15,13 @@ use super::{
     route::CheckedRoute,
     trust::is_host,
 };
-use crate::config::{
-    Caller, ListenAddress, Listener, ListenerTls, defaults, is_odd_number,
-    reading::{Reading, Wrong},
-    wire::{Named, Table},
+use crate::{
+    config::{
+        Caller, ListenAddress, Listener, ListenerTls, defaults,
+        reading::{Reading, Wrong},
+        wire::{Named, Table},
+    },
+    host::is_odd_number,
 };
 
 /// A listener and where its address is written.
