@@ -13,7 +13,8 @@ use rcgen::{
     SanType,
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
     pki_types::{
         CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject as _,
     },
@@ -60,6 +61,15 @@ impl Authority {
 }
 
 fn config(world: &World, shown: Option<&Shown>, protocol: &[u8]) -> Arc<ClientConfig> {
+    config_of(world, shown, protocol, rustls::DEFAULT_VERSIONS)
+}
+
+fn config_of(
+    world: &World,
+    shown: Option<&Shown>,
+    protocol: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let ca = std::fs::read(world.path("state/ca.crt")).unwrap();
     roots
@@ -67,7 +77,7 @@ fn config(world: &World, shown: Option<&Shown>, protocol: &[u8]) -> Arc<ClientCo
         .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match shown {
@@ -82,6 +92,15 @@ fn config(world: &World, shown: Option<&Shown>, protocol: &[u8]) -> Arc<ClientCo
 
 /// What a listener answers over HTTP/1.1; `None` where the handshake fails.
 fn call(proxy: &Proxy, config: &Arc<ClientConfig>, lines: &[&str]) -> Option<Answer> {
+    call_and_tell(proxy, config, lines).0
+}
+
+/// The same, and how hands were shaken.
+fn call_and_tell(
+    proxy: &Proxy,
+    config: &Arc<ClientConfig>,
+    lines: &[&str],
+) -> (Option<Answer>, Option<HandshakeKind>) {
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
     let mut stream = StreamOwned::new(connection, client::connect(proxy.address()));
@@ -89,7 +108,8 @@ fn call(proxy: &Proxy, config: &Arc<ClientConfig>, lines: &[&str]) -> Option<Ans
     let mut all = Vec::new();
     let sent = stream.write_all(&request);
     let _ = sent.and_then(|()| stream.read_to_end(&mut all));
-    (!all.is_empty()).then(|| client::parse(&all))
+    let kind = stream.conn.handshake_kind();
+    ((!all.is_empty()).then(|| client::parse(&all)), kind)
 }
 
 async fn call_http2(proxy: &Proxy, config: Arc<ClientConfig>) -> Reply {
@@ -170,14 +190,15 @@ attach = "platform"
         assert_eq!(rule(&answer), "403 certificate", "{lines:?}");
     }
 
-    // A resumed session is that of the handshake it goes back to.
-    let resuming = config(
-        &world,
-        Some(&ours.sign("x", &["alice.internal"], &[])),
-        b"http/1.1",
-    );
-    for _ in 0..3 {
-        assert_eq!(call(&proxy, &resuming, &[]).unwrap().status, 200);
+    // Each connection shows the certificate: a session that is resumed would outlive it.
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let shown = ours.sign("x", &["alice.internal"], &[]);
+        let again = config_of(&world, Some(&shown), b"http/1.1", &[version]);
+        for _ in 0..2 {
+            let (answer, kind) = call_and_tell(&proxy, &again, &[]);
+            assert_eq!(answer.unwrap().status, 200);
+            assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+        }
     }
 
     let alice = config(
@@ -199,7 +220,7 @@ attach = "platform"
     };
     assert_eq!(
         (counted("alice"), counted("bob"), counted("carol")),
-        (2 + 3 + 1, 1, 1)
+        (2 + 4 + 1, 1, 1)
     );
     proxy.end([world.secrets(), vec![KEY.to_owned()]].concat());
 }

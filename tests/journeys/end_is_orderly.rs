@@ -33,6 +33,22 @@ fn what_is_in_flight_ends_and_idle_connections_are_closed() {
 }
 
 #[test]
+fn a_hang_up_ends_nothing() {
+    let world = World::new();
+    let proxy = world.usual();
+    proxy.ready();
+    for _ in 0..2 {
+        proxy.signal(Signal::HUP);
+    }
+    eventually("it is told", || {
+        let printed = proxy.printed();
+        printed.contains("needs a restart").then_some(())
+    });
+    assert_eq!(proxy.get("/simulator/status/200", &[]).status, 200);
+    world.end(proxy);
+}
+
+#[test]
 fn not_ready_while_it_drains() {
     let world = World::new();
     let config = world.config("drain_delay = '2s'\n", USUAL_ROUTES);

@@ -94,6 +94,38 @@ fn a_secret_that_moves_outside_is_not_read_and_one_that_rotates_is() {
 }
 
 #[test]
+fn a_key_of_a_caller_that_moves_outside_no_longer_opens() {
+    const KEY: &str = "canary-key-of-alice-0123";
+    let world = World::new();
+    fs::create_dir_all(world.path("mounted/..1")).unwrap();
+    world.write("mounted/..1/key", KEY);
+    symlink("..1", world.path("mounted/..data")).unwrap();
+    symlink("..data/key", world.path("mounted/key")).unwrap();
+    let proxy = world.start_with(&world.config(
+        "poll = \"100ms\"\n",
+        r#"
+listener.local = { address = "127.0.0.1:0", callers = ["alice"] }
+caller.alice = { key = { file = "mounted/key" } }
+route.platform = { path = "/", upstream = "platform", attach = "platform" }
+"#,
+    ));
+    proxy.ready();
+    if !can_be_confined(&proxy) {
+        return;
+    }
+    let status = || proxy.get(SPECS, &[&format!("X-Proxy-Key: {KEY}")]).status;
+    assert_eq!(status(), 200);
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("key"), KEY).unwrap();
+    mount(&world, outside.path());
+    eventually("it is withdrawn", || (status() == 401).then_some(()));
+    let printed = proxy.printed();
+    let told = printed.lines().find(|line| line.contains("is withdrawn"));
+    assert!(told.unwrap().contains("restart"), "{printed}");
+    proxy.end([world.secrets(), vec![KEY.to_owned()]].concat());
+}
+
+#[test]
 fn nobody_serves_from_a_system_that_cannot_be_written() {
     let world = World::new();
     // Known to this file alone: the look-up reads it after the files are confined.

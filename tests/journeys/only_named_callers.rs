@@ -279,6 +279,29 @@ fn a_key_is_replaced_and_withdrawn_without_a_restart() {
 }
 
 #[test]
+fn a_short_key_is_warned_of_once_wherever_it_comes_from() {
+    let world = World::new();
+    let origin = Origin::echoing();
+    world.write("short", "canary-file");
+    let callers = "[caller.file]\nkey = { file = 'short' }\n\
+         [caller.program]\nkey = { command = ['printf', 'canary-program'] }\n";
+    let proxy = proxied(&world, &origin, "callers = ['file', 'program']", callers);
+    let warned = || {
+        let printed = proxy.printed();
+        let lines = printed.lines().filter(|line| line.contains("so short"));
+        let of = |caller: &str| lines.clone().filter(|line| line.contains(caller)).count();
+        (of("canary"), of("\"file\""), of("\"program\""))
+    };
+    eventually("both are in force", || {
+        let printed = proxy.printed();
+        let told = printed.matches("the key of a caller is in force").count();
+        (told == 2).then_some(())
+    });
+    assert_eq!(warned(), (0, 1, 1), "{}", proxy.printed());
+    end(&world, proxy);
+}
+
+#[test]
 fn networks_of_a_listener_for_both_families() {
     let world = World::new();
     let origin = Origin::echoing();

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod command;
 pub mod config;
 pub mod fault;
+pub mod host;
 pub mod journey;
 pub mod log;
 pub mod process;

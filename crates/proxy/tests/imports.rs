@@ -23,13 +23,23 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "journey",
-        &["access_log", "config", "fault", "sieve", "sweep", "tally"],
+        &[
+            "access_log",
+            "config",
+            "fault",
+            "host",
+            "sieve",
+            "sweep",
+            "tally",
+        ],
     ),
     // The record of a journey is what an access line shows.
     ("access_log", &["journey"]),
     ("log", &["config"]),
-    ("config", &[]),
+    // What a `Host` may be is the same when it is written and when it comes.
+    ("config", &["host"]),
     ("fault", &[]),
+    ("host", &[]),
     ("sieve", &[]),
     ("sweep", &[]),
     ("tally", &[]),

@@ -2,13 +2,16 @@
 //! another unix user must not.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
-use crate::fault::{Fault, Rule};
+use crate::{
+    fault::{Fault, Rule},
+    host::is_odd_number,
+};
 
 /// Whom a listener lets in.
 #[derive(Debug, Clone, Default)]
@@ -223,15 +226,6 @@ pub fn host_of(authority: &str) -> Option<&str> {
         }
         Some(_) => None,
     }
-}
-
-/// `127.1`, `0x7f.1`, `2130706433`: some resolvers take them for addresses; nothing honest sends them.
-fn is_odd_number(host: &str) -> bool {
-    let mut labels = host.as_bytes().rsplit(|byte| *byte == b'.');
-    let last = labels.find(|label| !label.is_empty());
-    let numeric =
-        last.is_none_or(|last| last.iter().all(u8::is_ascii_digit) || last.starts_with(b"0x"));
-    numeric && Ipv4Addr::from_str(host).is_err()
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

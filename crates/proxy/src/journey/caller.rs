@@ -1,15 +1,21 @@
 //! Step 1, its second half: which caller it is, where a listener asks for one. By what its connection shows (network,
 //! unix user, client certificate), and by the key that the request carries.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    prelude::BASE64_STANDARD,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use secrecy::zeroize::Zeroizing;
 use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq as _};
+use token_source::tls::Certificate;
 
 use super::{
     Client,
@@ -55,10 +61,11 @@ pub struct Callers {
 }
 
 /// The names in a client's certificate, which the listener's `client_ca` has vouched for. Never the common name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     dns: Vec<String>,
     uris: Vec<String>,
+    until: SystemTime,
 }
 
 impl Callers {
@@ -117,8 +124,8 @@ impl Callers {
     }
 
     /// The key that a request carries: in `X-Proxy-Key`, else as a Bearer token or Basic's password. The header is taken
-    /// out, right or wrong, for it must not go on. Beside `X-Proxy-Key`, `Authorization` is the client's own and stays,
-    /// unless that is a key of somebody's as well.
+    /// out, right or wrong, for it must not go on. An `Authorization` beside `X-Proxy-Key`, or of a scheme that has no room
+    /// for a key, is the client's own and stays, where it is sure that no key is in it.
     fn take_key(&self, headers: &mut HeaderMap) -> Option<Fingerprint> {
         let of_its_own = headers.get_all(PROXY_KEY).iter();
         let of_its_own: SmallVec<[_; 1]> = of_its_own
@@ -129,13 +136,16 @@ impl Callers {
             .filter_map(key_in)
             .map(|key| Fingerprint::of(&key))
             .collect();
-        let is_of_somebody = |key: &Fingerprint| {
-            let opened = self.all.iter().map(|caller| caller.has(key));
-            bool::from(opened.fold(Choice::from(0), |any, one| any | one))
-        };
         let is_own = headers.contains_key(PROXY_KEY);
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let goes_on = match (values.next(), values.next()) {
+            (Some(value), None) => {
+                (is_own || authorization.is_empty()) && self.is_free_of_keys(value.as_bytes())
+            }
+            _ => false,
+        };
         headers.remove(PROXY_KEY);
-        if !authorization.is_empty() && (!is_own || authorization.iter().any(is_of_somebody)) {
+        if !goes_on {
             headers.remove(header::AUTHORIZATION);
         }
         // Two of them are none: which one would be meant?
@@ -147,6 +157,32 @@ impl Callers {
             [key] => Some(*key),
             _ => None,
         }
+    }
+}
+
+impl Callers {
+    /// Whether an `Authorization` is one scheme and one value, and neither that nor the user or password in it is a key of
+    /// anybody's. Anything else could hide one from this look, and not from the next reader's.
+    fn is_free_of_keys(&self, authorization: &[u8]) -> bool {
+        let Some((scheme, value)) = scheme_and_value(authorization) else {
+            return false;
+        };
+        let pair = AS_IT_COMES.decode(value).map(Zeroizing::new).ok();
+        if pair.is_none() && scheme.eq_ignore_ascii_case(b"basic") {
+            return false;
+        }
+        let pair = pair.as_ref().map_or(&[][..], |pair| pair.as_slice());
+        let (user, password) = match memchr::memchr(b':', pair) {
+            Some(colon) => (&pair[..colon], &pair[colon + 1..]),
+            None => (pair, &[][..]),
+        };
+        let places = [value, pair, user, password].map(Fingerprint::of);
+        let is_key = |key: &Fingerprint| {
+            let opened = self.all.iter().map(|caller| caller.has(key));
+            opened.fold(Choice::from(0), |any, one| any | one)
+        };
+        let found = places.iter().map(is_key);
+        !bool::from(found.fold(Choice::from(0), |any, one| any | one))
     }
 }
 
@@ -174,7 +210,9 @@ impl Caller {
         {
             return Some(Rule::User);
         }
-        let is_named = |names: &Names| self.certificates.iter().any(|name| names.contain(name));
+        let is_named = |names: &Names| {
+            names.still_hold() && self.certificates.iter().any(|name| names.contain(name))
+        };
         let is_shown = self.certificates.is_empty() || client.certificate().is_some_and(is_named);
         (!is_shown).then_some(Rule::Certificate)
     }
@@ -232,18 +270,28 @@ impl KeyCell {
 }
 
 impl Names {
-    /// The names in a certificate whose signature has been checked, in DER.
-    pub fn of(certificate: &rustls::pki_types::CertificateDer<'_>) -> Self {
-        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
-            return Self::default();
-        };
-        Self {
-            dns: certificate
+    /// The names in a certificate, the first of a chain that has been checked. `None` where there is none.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (leaf, others) = chain.split_first()?;
+        let names = webpki::EndEntityCert::try_from(leaf).ok()?;
+        let now = SystemTime::now();
+        // One that was over at the handshake has not vouched for anything.
+        let others = others.iter().filter_map(|one| Certificate::read(one));
+        let others = others.map(|one| one.not_after).filter(|end| *end >= now);
+        let end = Certificate::read(leaf)?.not_after;
+        Some(Self {
+            dns: names
                 .valid_dns_names()
                 .map(str::to_ascii_lowercase)
                 .collect(),
-            uris: certificate.valid_uri_names().map(str::to_owned).collect(),
-        }
+            uris: names.valid_uri_names().map(str::to_owned).collect(),
+            until: others.fold(end, SystemTime::min),
+        })
+    }
+
+    /// A connection may live for longer than the certificate that was shown on it.
+    fn still_hold(&self) -> bool {
+        SystemTime::now() <= self.until
     }
 
     /// A wildcard stands for itself: a client has a name, it does not answer to many.
@@ -253,6 +301,19 @@ impl Names {
             CertificateName::Uri(name) => self.uris.contains(name),
         }
     }
+}
+
+/// A word, one space, and what RFC 9110 calls `token68`; `None` for anything else.
+fn scheme_and_value(authorization: &[u8]) -> Option<(&[u8], &[u8])> {
+    let space = memchr::memchr(b' ', authorization)?;
+    let (scheme, value) = (&authorization[..space], &authorization[space + 1..]);
+    let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_of_value = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    let is_clean = !scheme.is_empty()
+        && scheme.iter().all(is_of_scheme)
+        && !value.is_empty()
+        && value.iter().all(is_of_value);
+    is_clean.then_some((scheme, value))
 }
 
 /// The key in an `Authorization`, if its scheme has room for one.
@@ -273,6 +334,14 @@ fn key_in(value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
     let password = colon.map_or(&[][..], |colon| &pair[colon + 1..]);
     Some(Zeroizing::new(password.to_vec()))
 }
+
+/// Padded or not: some readers take either.
+const AS_IT_COMES: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The proxy's own header for keys.
 pub const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");

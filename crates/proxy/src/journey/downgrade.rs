@@ -1,6 +1,6 @@
 //! The head of an HTTP/2 request, made what the same request over HTTP/1.1 has: all steps go by that.
 
-use http::{HeaderValue, Uri, header, request::Parts};
+use http::{HeaderValue, Uri, header, request::Parts, uri::Scheme};
 
 use crate::fault::Fault;
 
@@ -8,11 +8,14 @@ use crate::fault::Fault;
 /// version stays, for `Via`.
 ///
 /// # Errors
-/// `bad_request` where `Host` contradicts `:authority`, or a value begins or ends with a blank, which the next reader
+/// `bad_request` where `Host` contradicts `:authority`, `:scheme` claims a TLS that there is none of, or a value begins or ends with a blank, which the next reader
 /// would take off.
-pub fn as_http1(head: &mut Parts, has_body: bool) -> Result<(), Fault> {
+pub fn as_http1(head: &mut Parts, has_body: bool, is_tls: bool) -> Result<(), Fault> {
     let is_trimmed = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
     if !head.headers.values().all(is_trimmed) {
+        return Err(Fault::BadRequest);
+    }
+    if head.uri.scheme() == Some(&Scheme::HTTPS) && !is_tls {
         return Err(Fault::BadRequest);
     }
     if let Some(authority) = head.uri.authority() {
@@ -55,7 +58,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut head = request.body(()).unwrap().into_parts().0;
-        as_http1(&mut head, body)?;
+        as_http1(&mut head, body, false)?;
         Ok(head)
     }
 
@@ -88,5 +91,17 @@ mod tests {
             let refused = over_http1("http://localhost/", bad, false);
             assert_eq!(refused.unwrap_err(), Fault::BadRequest, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_scheme_that_the_listener_does_not_speak_is_refused() {
+        let refused = over_http1("https://localhost/", &[], false);
+        assert_eq!(refused.unwrap_err(), Fault::BadRequest);
+        let mut head = Request::get("https://localhost/")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        assert_eq!(as_http1(&mut head, false, true), Ok(()));
     }
 }

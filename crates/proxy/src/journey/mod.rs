@@ -221,7 +221,7 @@ pub async fn travel(
     let is_handshake = !is_stream && upgrade::is_handshake(&head, !body.is_end_stream());
     trip.is_handshake = is_handshake;
     let readable = match is_stream {
-        true => downgrade::as_http1(&mut head, !body.is_end_stream()),
+        true => downgrade::as_http1(&mut head, !body.is_end_stream(), listener.admission.tls),
         false => Ok(()),
     };
 

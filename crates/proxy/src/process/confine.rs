@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -47,13 +49,13 @@ impl Folders {
     fn of(config: &Config, places: &[Location]) -> Self {
         let system = SYSTEM.iter().map(PathBuf::from);
         let system = system.filter(|path| path.exists());
-        let named = NAMED_BY_VARIABLE.iter().filter_map(env::var_os);
-        let files = places
-            .iter()
-            .flat_map(files)
-            .chain(named.map(PathBuf::from));
-        // Where a manager of networks keeps what the name in /etc leads to.
-        let files = files.chain([PathBuf::from(RESOLVER)]);
+        let files: Vec<_> = places.iter().flat_map(files).collect();
+        for folder in files.iter().filter_map(|file| too_wide(file)) {
+            let at = folder.join("…");
+            tracing::warn!(at = %at.display(), "all files below can be read: the folder of a configured file is not \
+                there at the start");
+        }
+        let of_variables = authorities(env::var_os("SSL_CERT_FILE"), env::var_os("SSL_CERT_DIR"));
 
         let mut kept = BTreeSet::new();
         let is_self_signed = |tls: &Option<ListenerTls>| *tls == Some(ListenerTls::SelfSigned);
@@ -70,7 +72,12 @@ impl Folders {
                 ListenAddress::Tcp(_) => None,
             });
         Self {
-            read: files.flat_map(|file| around(&file)).chain(system).collect(),
+            read: (files.iter().flat_map(|file| around(file)))
+                .chain(of_variables)
+                // Where a manager of networks keeps what the name in /etc leads to.
+                .chain(around_known(Path::new(RESOLVER)))
+                .chain(system)
+                .collect(),
             kept,
             sockets: sockets.collect(),
         }
@@ -114,6 +121,39 @@ fn files(place: &Location) -> Vec<PathBuf> {
     }
 }
 
+/// Where the variables that name other authorities lead. One that is empty, or names nothing, opens nothing.
+fn authorities(file: Option<OsString>, folders: Option<OsString>) -> Vec<PathBuf> {
+    let file = file.map(PathBuf::from);
+    let folders = folders.unwrap_or_default();
+    let named = env::split_paths(&folders).chain(file);
+    named.flat_map(|path| around_known(&path)).collect()
+}
+
+/// As [`around`], for what nobody wrote into the configuration: only what is there, and the file alone where it lies in
+/// the root folder.
+fn around_known(file: &Path) -> Vec<PathBuf> {
+    if !file.exists() {
+        return Vec::new();
+    }
+    let folders = around(file).into_iter();
+    let narrow = folders.map(|folder| match folder.parent() {
+        Some(_) => folder,
+        None => file.to_owned(),
+    });
+    narrow.collect()
+}
+
+/// The folder that is opened for a file, where that is the root, or a folder of the root in the place of one that is not
+/// there: much more than the configuration asks for.
+fn too_wide(file: &Path) -> Option<PathBuf> {
+    let is_there = file.is_dir() || file.parent().is_some_and(Path::is_dir);
+    let is_wide = |folder: &PathBuf| match folder.parent() {
+        None => true,
+        Some(above) => !is_there && above.parent().is_none(),
+    };
+    around(file).into_iter().find(is_wide)
+}
+
 /// The folder of a file, and that of what it is a link to now. Not the file: what replaces it is another, and a
 /// mounted Secret changes by a link beside it that leads to another folder below the same.
 fn around(file: &Path) -> Vec<PathBuf> {
@@ -153,9 +193,43 @@ const SYSTEM: [&str; 8] = [
 
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// Variables that name other authorities.
-const NAMED_BY_VARIABLE: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
 /// The service account of a pod.
 #[cfg(feature = "kube")]
 const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_names_nothing_opens_nothing() {
+        let text = |text: &str| Some(OsString::from(text));
+        for nothing in ["", "/no/such/file", "no-such-file"] {
+            assert!(authorities(text(nothing), text(nothing)).is_empty());
+        }
+        assert!(authorities(None, None).is_empty());
+    }
+
+    #[test]
+    fn each_folder_of_a_list_is_opened() {
+        let [one, two] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [one, two] = [&one, &two].map(|folder| folder.path().canonicalize().unwrap());
+        let file = one.join("ca.pem");
+        fs::write(&file, "").unwrap();
+        let list = env::join_paths([Path::new(""), &one, Path::new("/no/such"), &two]).unwrap();
+        let opened = |file, folders| BTreeSet::from_iter(authorities(file, folders));
+        assert_eq!(opened(None, Some(list)), BTreeSet::from([one.clone(), two]));
+        assert_eq!(opened(Some(file.into()), None), BTreeSet::from([one]));
+    }
+
+    #[test]
+    fn a_place_that_opens_more_than_its_folder_is_noticed() {
+        let wide =
+            |file: &str| too_wide(Path::new(file)).map(|folder| folder.display().to_string());
+        assert_eq!(wide("/no-such-folder/key").as_deref(), Some("/"));
+        assert_eq!(wide("/no-such-file").as_deref(), Some("/"));
+        assert_eq!(wide("/usr/no-such-folder/key").as_deref(), Some("/usr"));
+        assert_eq!(wide("/usr/no-such-file"), None);
+        assert_eq!(wide("/usr/lib/no-such-folder/key"), None);
+    }
+}

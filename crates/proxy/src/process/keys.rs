@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use token_source::{
-    Location,
+    Location, SecretError,
     secret::{News, follow},
 };
 use tokio::{runtime::Builder, task::JoinSet, time::timeout};
@@ -34,7 +34,7 @@ pub fn read_all(keys: &[Key]) -> io::Result<()> {
         for key in keys.iter().cloned() {
             readings.spawn(async move {
                 if let Ok(content) = key.place.read().await {
-                    key.put(&content);
+                    key.put(&content, &key.place.describe().await);
                 }
             });
         }
@@ -71,29 +71,36 @@ impl Key {
         let caller = &*self.caller;
         match news {
             News::Content(content) => {
-                self.put(content);
+                self.put(content, at);
                 tracing::info!(caller, at, "{IN_FORCE}");
-                if let Some(weakness) = weakness(content) {
-                    tracing::warn!(caller, at, "{weakness}");
-                }
             }
             News::Gone(cause) => {
                 self.cell.put(None);
-                tracing::warn!(caller, at, %cause, "the key of a caller is withdrawn");
+                let hint = hint(*cause);
+                tracing::warn!(caller, at, %cause, hint, "the key of a caller is withdrawn");
             }
             News::Unreadable(cause) => {
-                tracing::warn!(caller, at, %cause, "the key of a caller cannot be read; one that was in force stays");
+                let hint = hint(*cause);
+                let what = match self.cell.is_in_force() {
+                    true => "the key of a caller cannot be read; the one in force stays",
+                    false => "the key of a caller cannot be read; none is in force",
+                };
+                tracing::warn!(caller, at, %cause, hint, "{what}");
             }
         }
     }
 
+    /// Puts a key in force, and warns of it where it is weak, whatever its place: once, though it is read again.
     #[expect(
         clippy::disallowed_methods,
         reason = "its fingerprint is what requests are compared with"
     )]
-    fn put(&self, content: &SecretString) {
+    fn put(&self, content: &SecretString, at: &str) {
         let key = Fingerprint::of(content.expose_secret().as_bytes());
-        self.cell.put(Some(key));
+        let is_new = self.cell.put(Some(key));
+        if let Some(weakness) = weakness(content).filter(|_| is_new) {
+            tracing::warn!(caller = &*self.caller, at, "{weakness}");
+        }
     }
 }
 
@@ -108,6 +115,15 @@ fn weakness(key: &SecretString) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What to do besides what the cause says itself.
+fn hint(cause: SecretError) -> Option<&'static str> {
+    let is_confined = cause == SecretError::Denied;
+    is_confined.then_some(
+        "give the proxy's user the right to read it; where it leads to another folder than at the start, restart: the \
+         process may open only what was named then",
+    )
 }
 
 const IN_FORCE: &str = "the key of a caller is in force";

@@ -49,7 +49,8 @@ impl Stop {
     }
 
     /// Passes SIGTERM and SIGINT (Ctrl-C elsewhere) on for as long as the process lives, from a thread of its own:
-    /// as PID 1 there is nothing else that takes them. When this returns, they are taken.
+    /// as PID 1 there is nothing else that takes them. When this returns, they are taken. SIGHUP is taken as well, so that
+    /// it ends nothing.
     ///
     /// # Errors
     /// When the operating system refuses the thread or the signals.
@@ -57,13 +58,20 @@ impl Stop {
         let (taken, outcome) = std::sync::mpsc::channel();
         let pass_on = move || match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(async {
-                match Signals::take() {
-                    Ok(mut signals) => {
+                match Signals::take().and_then(|signals| Ok((signals, HangUps::take()?))) {
+                    Ok((mut signals, mut hang_ups)) => {
                         let _ = taken.send(Ok(()));
                         loop {
-                            let signal = signals.next().await;
-                            tracing::info!(signal = signal.name, "asked to stop");
-                            self.ask();
+                            tokio::select! {
+                                signal = signals.next() => {
+                                    tracing::info!(signal = signal.name, "asked to stop");
+                                    self.ask();
+                                }
+                                () = hang_ups.next() => tracing::warn!(
+                                    signal = "SIGHUP",
+                                    "a changed configuration needs a restart; this one goes on"
+                                ),
+                            }
                         }
                     }
                     Err(error) => drop(taken.send(Err(error))),
@@ -151,6 +159,39 @@ impl Signals {
             name: "Ctrl-C",
             exit_code: 130,
         }
+    }
+}
+
+/// SIGHUP, by which others are asked to read their configuration anew. A process that does not take it ends.
+#[cfg(unix)]
+struct HangUps(signal::unix::Signal);
+
+#[cfg(unix)]
+impl HangUps {
+    fn take() -> io::Result<Self> {
+        signal::unix::signal(signal::unix::SignalKind::hangup()).map(Self)
+    }
+
+    async fn next(&mut self) {
+        // No more of them: the runtime ends.
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// There is no such signal.
+#[cfg(windows)]
+struct HangUps;
+
+#[cfg(windows)]
+impl HangUps {
+    fn take() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 

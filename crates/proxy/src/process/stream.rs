@@ -35,13 +35,13 @@ impl Stream {
         matches!(self, Self::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 
-    /// The names in the certificate that the client has shown; those of the handshake that a resumed session goes back to.
+    /// The names in the certificate that the client has shown.
     pub fn names(&self) -> Option<Rc<Names>> {
         let Self::Tls(tls) = self else {
             return None;
         };
-        let leaf = tls.get_ref().1.peer_certificates()?.first()?;
-        Some(Rc::new(Names::of(leaf)))
+        let chain = tls.get_ref().1.peer_certificates()?;
+        Some(Rc::new(Names::of(chain)?))
     }
 
     /// Ready when a byte, or the end, can be read.

@@ -6,9 +6,12 @@ pub enum SecretError {
     /// The file, field or variable does not exist.
     #[error("does not exist")]
     Missing,
-    /// It exists, but we may not read it, or reading failed.
+    /// Reading failed, or it is no regular file.
     #[error("cannot be read")]
     Unreadable,
+    /// The operating system does not let us open the file.
+    #[error("cannot be read: the process may not open it")]
+    Denied,
     /// Nothing but white space is there.
     #[error("is empty")]
     Empty,

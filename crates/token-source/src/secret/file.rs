@@ -21,6 +21,7 @@ pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretErro
         .ok_or(SecretError::Unreadable)?
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SecretError::Missing,
+            io::ErrorKind::PermissionDenied => SecretError::Denied,
             _ => SecretError::Unreadable,
         })?;
     if content.len() as u64 > SIZE_LIMIT {

@@ -16,21 +16,22 @@ use super::{Changes, Fingerprints, Location, SecretError};
 pub enum News {
     /// This is there now.
     Content(SecretString),
-    /// Nothing is there any more that could be a secret: twice in a row, since some write a file by emptying it first.
+    /// Nothing is there any more that could be a secret, or it was put out of our reach: twice in a row, since some write
+    /// a file by emptying it first.
     Gone(SecretError),
-    /// What is there cannot be told.
+    /// What is there cannot be told; or still nothing is there. Told again every ten minutes as long as it lasts.
     Unreadable(SecretError),
 }
 
 /// Follows a place for ever, with a look every `poll` where it can change under a running process; `tell` hears of each
-/// change once. Dropping the future ends it.
+/// change. Dropping the future ends it.
 pub async fn follow(place: Location, poll: Duration, mut tell: impl FnMut(News)) -> ! {
     let mut changes = Changes::of(std::iter::once(&place));
     let mut looks = Looks::default();
     loop {
         let look = place.read().await;
         let is_known = look.is_ok();
-        if let Some(news) = looks.news(look) {
+        if let Some(news) = looks.news(look, Instant::now()) {
             tell(news);
         }
         let poll = match (place.is_watched(), is_known) {
@@ -53,14 +54,14 @@ struct Looks {
     fingerprints: Fingerprints,
     /// What was there last.
     content: Option<u64>,
-    /// What was told last of looks in vain.
-    complaint: Option<SecretError>,
+    /// What was told last of looks in vain, and when.
+    complaint: Option<(SecretError, Instant)>,
     /// Nothing was there at the last look.
     is_missing: bool,
 }
 
 impl Looks {
-    fn news(&mut self, look: Result<SecretString, SecretError>) -> Option<News> {
+    fn news(&mut self, look: Result<SecretString, SecretError>, now: Instant) -> Option<News> {
         let error = match look {
             Ok(content) => {
                 let fingerprint = self.fingerprints.of(std::slice::from_ref(&content));
@@ -77,18 +78,32 @@ impl Looks {
             return None;
         }
         if is_gone && self.content.take().is_some() {
-            self.complaint = Some(error);
+            self.complaint = Some((error, now));
             return Some(News::Gone(error));
         }
-        (self.complaint.replace(error) != Some(error)).then_some(News::Unreadable(error))
+        let is_told = self
+            .complaint
+            .is_some_and(|(told, at)| told == error && now.duration_since(at) < REMINDER);
+        if is_told {
+            return None;
+        }
+        self.complaint = Some((error, now));
+        Some(News::Unreadable(error))
     }
 }
 
-/// Whether what was there is there no more, as opposed to: nobody can tell at the moment.
+/// Whether what was there is there no more, as opposed to: nobody can tell at the moment. A right to read that was taken
+/// away stays away until somebody gives it back, so it counts as an end.
 fn says_that_it_is_gone(error: SecretError) -> bool {
-    use SecretError::{Empty, Missing, NotJson, NotText, TooLarge};
-    matches!(error, Missing | Empty | NotText | NotJson | TooLarge)
+    use SecretError::{Denied, Empty, Missing, NotJson, NotText, TooLarge};
+    matches!(
+        error,
+        Missing | Denied | Empty | NotText | NotJson | TooLarge
+    )
 }
+
+/// Between two complaints of the same.
+const REMINDER: Duration = Duration::from_secs(600);
 
 /// Between two attempts to read what is not to be read often.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -111,12 +126,22 @@ mod tests {
         }
     }
 
+    /// What is told of each look, one a second.
+    fn told(looks: impl IntoIterator<Item = Result<&'static str, SecretError>>) -> String {
+        let mut seen = Looks::default();
+        let mut now = Instant::now();
+        let told = looks.into_iter().map(|look| {
+            now += Duration::from_secs(1);
+            let news = seen.news(look.map(SecretString::from), now);
+            news.as_ref().map_or("-".to_owned(), word)
+        });
+        told.collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn each_change_is_told_once_and_an_end_only_when_it_is_sure() {
-        let mut looks = Looks::default();
-        let mut told = Vec::new();
         let missing = Err(SecretError::Missing);
-        for look in [
+        let looks = [
             missing,
             missing,
             Ok("a"),
@@ -130,13 +155,30 @@ mod tests {
             missing,
             missing,
             Ok("b"),
-        ] {
-            let look = look.map(SecretString::from);
-            told.push(looks.news(look).as_ref().map_or("-".to_owned(), word));
-        }
+        ];
         assert_eq!(
-            told.join(" "),
+            told(looks),
             "unreadable - a - - - b unreadable - - gone - b"
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_read_any_more_is_gone() {
+        let denied = Err(SecretError::Denied);
+        assert_eq!(
+            told([Ok("a"), denied, denied, denied, Ok("a")]),
+            "a - gone - a"
+        );
+    }
+
+    #[test]
+    fn what_lasts_is_told_again_and_rarely() {
+        let looks = std::iter::repeat_n(Err(SecretError::Denied), 1801);
+        let told = told([Ok("a")].into_iter().chain(looks));
+        let told = told.split(' ').filter(|word| *word != "-");
+        assert_eq!(
+            told.collect::<Vec<_>>().join(" "),
+            "a gone unreadable unreadable"
         );
     }
 

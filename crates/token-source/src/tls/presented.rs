@@ -138,7 +138,8 @@ impl ServerCertVerifier for Witness {
 }
 
 impl Certificate {
-    fn read(der: &CertificateDer<'_>) -> Option<Self> {
+    /// What a certificate in DER says; `None` where it cannot be read.
+    pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
         let names = parsed.subject_alternative_name().ok().flatten();
         let names = names.map_or(&[][..], |extension| &extension.value.general_names);

@@ -4,11 +4,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
-use token_source::Location;
+use token_source::{Kind, Location};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Declared, form,
+    Declared,
+    credential::Credential,
+    form,
     header::{header_name, names_a_credential},
     location, rate, resolve,
     route::CheckedRoute,
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::config::{
     Caller, CertificateName,
-    reading::Wrong,
+    reading::{Reading, Wrong},
     wire::{Named, Table},
 };
 
@@ -240,11 +242,63 @@ fn identity_header(table: &mut Table<'_>) -> Option<Option<HeaderName>> {
             "a header of this name holds a credential, and this one is logged",
             "identity_header = \"X-Forwarded-User\"",
         ),
+        // It is taken out of every request, whoever sends it.
+        Ok(name) if has_a_meaning(name.as_str()) => Wrong::new(
+            "this header has a meaning of its own, which requests would lose",
+            "identity_header = \"X-Forwarded-User\"",
+        ),
         Ok(name) => return Some(Some(name)),
         Err(wrong) => wrong,
     };
     table.reading.wrong(text.span(), wrong);
     None
+}
+
+/// Whether it says something of the content, the browser, the connection or the way, and not of a person.
+fn has_a_meaning(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let families = ["accept", "access-control-", "content-", "if-", "sec-"];
+    families.iter().any(|family| name.starts_with(family)) || MEANT.contains(&&*name)
+}
+
+/// A key of two callers would be that of the first; a credential's secret in the hands of a caller is no secret of the
+/// proxy any more.
+pub(super) fn refuse_shared_keys(
+    reading: &Reading<'_>,
+    callers: &[Declared<Caller>],
+    credentials: &[Declared<Credential>],
+) {
+    let secrets = credentials.iter().flat_map(|credential| {
+        let kind = credential.built.as_ref().map(|built| &built.settings.kind);
+        let places = kind.map(Kind::places).unwrap_or_default();
+        places
+            .into_iter()
+            .map(|(_, place)| (&*credential.name, place))
+    });
+    let secrets: Vec<_> = secrets.collect();
+    for (index, caller) in callers.iter().enumerate() {
+        let keys = |one: &Declared<Caller>| one.built.as_ref().map(|built| built.keys.clone());
+        let own = keys(caller).unwrap_or_default();
+        let shared = secrets.iter().find(|(_, place)| own.contains(place));
+        if let Some((credential, _)) = shared {
+            reading.mistake(
+                caller.span.clone(),
+                format!("its key is read where credential `{credential}` reads its secret"),
+                "a key of its own: openssl rand -base64 24",
+            );
+        }
+        let twin = callers[..index].iter().find(|other| {
+            let others = keys(other).unwrap_or_default();
+            own.iter().any(|place| others.contains(place))
+        });
+        if let Some(twin) = twin {
+            reading.mistake(
+                caller.span.clone(),
+                format!("caller `{}` has its key at the same place", twin.name),
+                "a key for each: nobody could tell them apart",
+            );
+        }
+    }
 }
 
 const IDENTIFIES: [&str; 5] = ["key", "certificate", "networks", "uids", "gids"];
@@ -254,3 +308,21 @@ const MAPPED: u8 = 96;
 
 /// `/proc/sys/kernel/overflowuid`, as it is everywhere.
 const OVERFLOW: u32 = 65534;
+
+/// Lower case.
+const MEANT: [&str; 14] = [
+    "cache-control",
+    "date",
+    "forwarded",
+    "http2-settings",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "prefer",
+    "range",
+    "referer",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-request-id",
+];

@@ -1,6 +1,10 @@
 //! `[listener.NAME]`: addresses that clients connect to, and who can reach them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use toml::Spanned;
 
@@ -11,10 +15,13 @@ use super::{
     route::CheckedRoute,
     trust::is_host,
 };
-use crate::config::{
-    Caller, ListenAddress, Listener, ListenerTls, defaults,
-    reading::Reading,
-    wire::{Named, Table},
+use crate::{
+    config::{
+        Caller, ListenAddress, Listener, ListenerTls, defaults,
+        reading::{Reading, Wrong},
+        wire::{Named, Table},
+    },
+    host::is_odd_number,
 };
 
 /// A listener and where its address is written.
@@ -232,55 +239,87 @@ fn client_ca(tls: &mut Table<'_>) -> Option<Option<Spanned<PathBuf>>> {
 }
 
 fn hosts(table: &mut Table<'_>) -> Option<Vec<String>> {
-    checked_list(
-        table,
-        "hosts",
-        is_host,
-        "not a host name",
-        "names without scheme and port: \"proxy.internal\"",
-    )
+    checked_list(table, "hosts", |text| {
+        const HINT: &str = "names without scheme and port: \"proxy.internal\"";
+        let address = text.parse::<IpAddr>();
+        let is_in_full = address.is_ok_and(|ip| !ip.to_string().eq_ignore_ascii_case(text));
+        match text {
+            _ if !is_host(text) => Err(Wrong::new("not a host name", HINT)),
+            _ if is_odd_number(text) || is_in_full => Err(Wrong::new(
+                "no request has its Host written like this",
+                "an address in its usual form: \"127.0.0.1\", \"fd00::1\"",
+            )),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn origins(table: &mut Table<'_>) -> Option<Vec<String>> {
-    let is_origin = |text: &str| {
-        let authority = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
-        authority
-            .and_then(|text| text.parse::<http::uri::Authority>().ok())
-            .is_some_and(|authority| {
-                !authority.host().is_empty() && !authority.as_str().contains('@')
-            })
+    checked_list(table, "origins", origin)
+}
+
+/// An origin as browsers write it; any other form would never be met.
+fn origin(text: &str) -> Result<(), Wrong> {
+    let wrong = || {
+        Wrong::new(
+            "not an origin",
+            "scheme, host and port where it is not the usual one, each by its name: \"https://grafana.internal\"",
+        )
     };
-    let hint = "scheme, host and port where it is not the usual one: \"https://grafana.internal\"";
-    checked_list(table, "origins", is_origin, "not an origin", hint)
+    let (authority, usual) = match text.strip_prefix("https://") {
+        Some(rest) => (rest, 443),
+        None => (text.strip_prefix("http://").ok_or_else(wrong)?, 80),
+    };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or_else(wrong)?;
+            address.parse::<Ipv6Addr>().map_err(|_| wrong())?;
+            (None, port)
+        }
+        None => {
+            let colon = authority.find(':').unwrap_or(authority.len());
+            (Some(&authority[..colon]), &authority[colon..])
+        }
+    };
+    let is_name = |host| is_host(host) && !is_odd_number(host);
+    if !host.is_none_or(is_name) {
+        return Err(wrong());
+    }
+    if port.is_empty() {
+        return Ok(());
+    }
+    let digits = port.strip_prefix(':').ok_or_else(wrong)?;
+    match digits.parse::<u16>() {
+        Ok(port) if port == usual => Err(Wrong::new(
+            "browsers leave out the usual port: no request would come from this origin",
+            "leave it out: \"https://grafana.internal\"",
+        )),
+        Ok(port) if port != 0 && port.to_string() == digits => Ok(()),
+        _ => Err(wrong()),
+    }
 }
 
 /// A list of names, in lower case; none where the key is not there.
 fn checked_list(
     table: &mut Table<'_>,
     key: &'static str,
-    is_right: impl Fn(&str) -> bool,
-    what: &'static str,
-    hint: &'static str,
+    check: impl Fn(&str) -> Result<(), Wrong>,
 ) -> Option<Vec<String>> {
     if table.key(key).is_none() {
         return Some(Vec::new());
     }
     let texts = table.texts(key)?;
-    let wrong: Vec<_> = texts
+    let right: Vec<_> = texts
         .iter()
-        .filter(|text| !is_right(text.get_ref()))
+        .filter_map(|text| match check(text.get_ref()) {
+            Ok(()) => Some(text.get_ref().to_ascii_lowercase()),
+            Err(wrong) => {
+                table.reading.wrong(text.span(), wrong);
+                None
+            }
+        })
         .collect();
-    wrong
-        .iter()
-        .for_each(|text| table.reading.mistake(text.span(), what, hint));
-    wrong.is_empty().then(|| {
-        texts
-            .iter()
-            .map(|text| text.get_ref().to_ascii_lowercase())
-            .collect()
-    })
+    (right.len() == texts.len()).then_some(right)
 }
 
 fn max_head_size(table: &mut Table<'_>) -> Option<usize> {

@@ -62,6 +62,7 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
     let credentials = credential::credentials(&mut root, &upstreams, poll);
     let mut routes = route::routes(&mut root, &upstreams, &credentials);
     let callers = caller::callers(&mut root, &routes);
+    caller::refuse_shared_keys(reading, &callers, &credentials);
     let listeners = listener::listeners(&mut root, &routes, &callers);
     token_endpoints::settle(&mut routes, &listeners);
     let admin = admin(root.table("admin"), reading);

@@ -315,7 +315,7 @@ routes = ["limited"]
 rate_limit = "600/m burst 50"
 identity_header = "X-Forwarded-User"
 [caller.bob]
-key = { env = "A" }
+key = { env = "C" }
 [caller.carol]
 uids = [1001]
 gids = [7, 8]

@@ -1,8 +1,12 @@
 //! Who is recognised, what a refusal gives away, and which headers go on.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 
 use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 struct Someone {
@@ -39,6 +43,7 @@ fn with_certificate(dns: &[&str], uris: &[&str]) -> Someone {
         names: Some(Names {
             dns: owned(dns),
             uris: owned(uris),
+            until: SystemTime::now() + HOUR,
         }),
         ..from("10.0.0.9:1")
     }
@@ -193,6 +198,57 @@ fn no_header_with_a_key_goes_on_and_no_other_is_lost() {
 }
 
 #[test]
+fn no_form_of_a_key_goes_on_beside_the_key() {
+    let callers = callers([
+        keyed("alice", &["alices:key"]),
+        keyed("bob", &["bobs-key-0"]),
+    ]);
+    let passes = |authorization: &str| {
+        let lines = [
+            ("x-proxy-key", "bobs-key-0"),
+            ("authorization", authorization),
+        ];
+        let (who, headers) = recognise(&callers, &from("10.0.0.9:1"), &lines);
+        assert_eq!(who, "bob", "{authorization}");
+        !headers.is_empty()
+    };
+    for gone in [
+        "bobs-key-0",
+        "Bearer bobs-key-0",
+        "Bearer\tbobs-key-0",
+        "Bearer  bobs-key-0",
+        "Bearer bobs-key-0, x",
+        "Bearer x, bobs-key-0",
+        "Bearer \"bobs-key-0\"",
+        "Token bobs-key-0",
+        "Token token=bobs-key-0 x",
+        "Bearer, bobs-key-0",
+        "Bearer",
+        "Basic bobs-key-0",
+        "Basic !!!",
+        "Basic bobs:bobs-key-0",
+        &basic("bobs-key-0"),
+        &basic("bobs-key-0:"),
+        &basic("user:bobs-key-0"),
+        &basic("alices:key"),
+        basic("user:bobs-key-0").trim_end_matches('='),
+        &basic("user:bobs-key-0").replace("Basic", "ZenApiKey"),
+    ] {
+        assert!(!passes(gone), "{gone}");
+    }
+    for own in [
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+        "ZenApiKey dTpr",
+        "Token bobs-key-00",
+        &basic("user:password"),
+        basic("user:passwords").trim_end_matches('='),
+        &basic("user:"),
+    ] {
+        assert!(passes(own), "{own}");
+    }
+}
+
+#[test]
 fn all_that_is_asked_of_a_caller_must_hold() {
     let everything = Caller {
         networks: vec!["10.0.0.0/8".parse().unwrap()],
@@ -291,9 +347,46 @@ fn the_common_name_is_no_name() {
         .distinguished_name
         .push(rcgen::DnType::CommonName, "alice.internal");
     let key = rcgen::KeyPair::generate().unwrap();
-    let names = Names::of(params.self_signed(&key).unwrap().der());
+    let signed = params.self_signed(&key).unwrap();
+    let names = Names::of(&[signed.der().clone()]).unwrap();
     assert_eq!(names.dns, ["real.internal"]);
     assert_eq!(names.uris, ["spiffe://example.org/Real"]);
+}
+
+#[test]
+fn a_certificate_that_is_over_is_none_on_a_connection_that_is_not() {
+    let callers = callers([Caller {
+        certificates: vec![CertificateName::Dns("alice.internal".into())],
+        ..caller("alice")
+    }]);
+    let mut client = with_certificate(&["alice.internal"], &[]);
+    assert_eq!(recognise(&callers, &client, &[]).0, "alice");
+    client.names.as_mut().unwrap().until = SystemTime::now() - Duration::from_secs(1);
+    assert_eq!(recognise(&callers, &client, &[]).0, "no certificate");
+}
+
+#[test]
+fn a_chain_holds_as_long_as_the_first_of_it_that_ends() {
+    let until = |year: i32| {
+        let mut params = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    };
+    let names = |years: &[i32]| {
+        let chain: Vec<_> = years.iter().map(|year| until(*year)).collect();
+        Names::of(&chain).unwrap()
+    };
+    let alone = names(&[2200]).until;
+    let later = names(&[2300]).until;
+    assert!(alone < later);
+    assert_eq!(names(&[2300, 2200]).until, alone);
+    assert_eq!(names(&[2200, 2300]).until, alone);
+    // One that was over already is not what the handshake went by.
+    assert_eq!(names(&[2200, 2001]).until, alone);
+    assert!(!names(&[2001, 2200]).still_hold());
+    assert!(Names::of(&[]).is_none());
 }
 
 #[test]
