@@ -129,6 +129,8 @@ fn only_texts_of_a_route_that_says_so_are_searched() {
         "Accept-Encoding: gzip",
         "Range: bytes=0-9",
         "If-Range: \"1\"",
+        "Request-Range: bytes=0-9",
+        "Accept-Charset: utf-16",
     ];
     for (route, is_searched) in [
         (IN_QUERY.to_owned(), true),
@@ -146,7 +148,9 @@ fn only_texts_of_a_route_that_says_so_are_searched() {
         };
         assert_eq!(came.all("accept-encoding"), [encoding], "{route}");
         assert_eq!(came.all("range").len(), range, "{route}");
-        assert_eq!(came.all("if-range").len(), range, "{route}");
+        for name in ["if-range", "request-range", "accept-charset"] {
+            assert_eq!(came.all(name).len(), range, "{route} {name}");
+        }
     }
 }
 

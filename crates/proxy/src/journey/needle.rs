@@ -310,6 +310,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_password_that_is_not_ascii_is_found_in_utf_8_and_in_urls() {
+        let needle = Needle::new("gr\u{fc}n-canary").unwrap();
+        for text in ["gr\u{fc}n-canary", "gr%C3%BCn-canary", "gr%c3%bcn%2dcanary"] {
+            let masked = masked([&needle], text.as_bytes());
+            assert_eq!(masked.unwrap(), vec![b'*'; text.len()], "{text}");
+        }
+    }
+
+    #[test]
     fn a_name_in_lower_case_does_not_hide_it() {
         let needle = Needle::new("CanaryLicense%7cA").unwrap();
         for name in [
