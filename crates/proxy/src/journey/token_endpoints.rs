@@ -92,19 +92,16 @@ fn is_open_usermgmt(at: usize, segments: usize, run: &impl Fn(usize, &[&str]) ->
             || run(at, &["usermgmt", "v1", "user", "tokenexpiry"]))
 }
 
-/// Whether a raw segment, decoded, is `wanted`, which is in lower case. Some servers take dots and spaces off its end,
-/// others an ending that says which format is wanted.
+/// Whether a raw segment, decoded, is `wanted`, which is in lower case. Some servers take dots and spaces off its end, or
+/// all behind a control character; others an ending that says which format is wanted.
 fn is(segment: &str, wanted: &str) -> bool {
     let is_wanted = |name: &str| {
-        name.get(..wanted.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(wanted))
-            && matches!(
-                name[wanted.len()..]
-                    .trim_end_matches(['.', ' '])
-                    .to_ascii_lowercase()
-                    .as_str(),
-                "" | ".json"
-            )
+        let Some((start, end)) = name.split_at_checked(wanted.len()) else {
+            return false;
+        };
+        let end = end.split(char::is_control).next().unwrap_or_default();
+        let end = end.trim_end_matches(['.', ' ']);
+        start.eq_ignore_ascii_case(wanted) && (end.is_empty() || end.eq_ignore_ascii_case(".json"))
     };
     match segment.contains('%') {
         true => is_wanted(&percent_decode_str(segment).decode_utf8_lossy()),
@@ -183,13 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn dots_spaces_and_a_format_at_the_end_of_a_name_hide_nothing() {
+    fn what_some_servers_take_off_the_end_of_a_name_hides_nothing() {
         for path in [
             "/icp4d-api./v1/x",
             "/icp4d-api%20/v1/x",
             "/v1/preauth.../x",
             "/v1/apikeys.JSON",
             "/v1/apikeys%2ejson",
+            "/v1/apikeys%2500x",
+            "/api/v1/secrets%250a",
             "/instance_identity/v1/token",
             "/oidc/token",
             "/v1/authorize",
