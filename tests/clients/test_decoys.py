@@ -43,7 +43,7 @@ def only_the_proxys_credential_arrives(
     for one in arrived:
         is_public = one.target.startswith("/ml/wml_services/v2/version")
         assert one.values("authorization") == ([] if is_public else [simulator.bearer()]), one.target
-        assert not any(word in one.target for word in ("icp4d-api", "identity", "preauth", "apikeys"))
+        assert not any(word in one.target for word in ("icp4d-api", "authorize", "identity", "preauth", "apikeys"))
         assert DUMMY not in one.body + str(one.headers)
 
 
@@ -62,10 +62,11 @@ def calls(url: str, authenticator: Authenticator, told: list[str]) -> None:
         assert answer.get_result()["results"][0]["generated_text"] == ECHO
 
 
+@pytest.mark.parametrize("path", ["/icp4d-api", ""])
 @pytest.mark.parametrize("secret", ["apikey", "password"])
-def test_cp4d(url: str, told: list[str], secret: str) -> None:
+def test_cp4d(url: str, told: list[str], secret: str, path: str) -> None:
     secrets = {secret: DUMMY}
-    calls(url, CloudPakForDataAuthenticator("anybody", url=f"{url}/icp4d-api", **secrets), told)
+    calls(url, CloudPakForDataAuthenticator("anybody", url=f"{url}{path}", **secrets), told)
 
 
 @pytest.mark.parametrize("more", [{}, {"client_id": "bx", "client_secret": "bx", "scope": "ibm openid"}])

@@ -107,7 +107,7 @@ fn cookies_that_pass_are_the_listeners() {
         ),
         (
             "c=; expires=Thu, 01 Jan 1970 00:00:00 GMT",
-            "c=; expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "c=; expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/cpd",
         ),
         (
             "__Host-d=1; Secure; Path=/; SameSite=None",
@@ -129,6 +129,50 @@ fn cookies_that_pass_are_the_listeners() {
     let answer = answered(&lines, "cookies = 'pass'");
     assert_eq!(answer.all("set-cookie"), set.map(|(_, passed)| passed));
     assert!(answered(&lines, "").all("set-cookie").is_empty());
+}
+
+#[test]
+fn cookies_do_not_leave_for_the_routes_of_others() {
+    let set = [
+        ("a=1; Path=/", "a=1; Path=/ml"),
+        ("b=1", "b=1; Path=/ml"),
+        ("c=1; Path=/mlx", "c=1; Path=/ml"),
+        ("d=1; Path=/ml/v1; HttpOnly", "d=1; Path=/ml/v1; HttpOnly"),
+        ("e=1; Path=/ml", "e=1; Path=/ml"),
+        ("f=1; Path=/ml/v1; Path", "f=1; Path=/ml/v1; Path; Path=/ml"),
+        ("__Host-g=1; Secure; Path=/", "__Host-g=1; Secure; Path=/"),
+    ];
+    let lines: String = set
+        .iter()
+        .map(|(told, _)| format!("Set-Cookie: {told}\r\n"))
+        .collect();
+    let world = World::new();
+    let origin = Origin::answering(move |_| {
+        format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n").into_bytes()
+    });
+    let proxy = world.start_with(&format!(
+        "admin = {{ address = '127.0.0.1:0' }}\n[listener.local]\naddress = '127.0.0.1:0'\n\
+         [upstream.raw]\nurl = 'http://{}'\nplain_http = true\n\
+         [credential.raw.token]\nvalue = {{ file = 'license-token' }}\nupstream = 'raw'\n\
+         [route.raw]\npath = '/ml'\nupstream = 'raw'\nattach = 'raw'\ncookies = 'pass'\n",
+        origin.address
+    ));
+    proxy.ready();
+    let answer = proxy.get("/ml/x", &[]);
+    assert_eq!(answer.all("set-cookie"), set.map(|(_, passed)| passed));
+    world.end(proxy);
+}
+
+#[test]
+fn a_reference_with_a_control_character_is_not_mapped() {
+    for told in ["http://UP/base/\t/evil.example", "/base/\t/evil.example"] {
+        let answer = answered(
+            &format!("Location: {told}\r\nRefresh: 0;url={told}\r\n"),
+            "",
+        );
+        assert_eq!(answer.all("location"), [told]);
+        assert_eq!(answer.all("refresh"), [format!("0;url={told}")]);
+    }
 }
 
 #[test]

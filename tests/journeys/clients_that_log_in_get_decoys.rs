@@ -303,10 +303,25 @@ fn who_may_not_call_gets_none() {
 }
 
 #[test]
+fn also_one_that_was_given_no_more_than_the_address() {
+    let (world, origin) = (World::new(), Origin::echoing());
+    let proxy = origin.proxied(&world, "", "", "");
+    let body = br#"{"username":"anybody","api_key":"anything"}"#;
+    let answer = proxy.send("POST", "/v1/authorize", &[JSON], body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = answer.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(claims(&token)["iss"], "watsonx-auth-proxy");
+    assert!(origin.take_whole().is_empty());
+}
+
+#[test]
 fn only_by_the_method_of_the_login() {
     let (world, origin) = (World::new(), Origin::echoing());
     let proxy = origin.proxied(&world, "", "", "");
     for (method, path) in [
+        ("GET", "/v1/authorize"),
+        ("POST", "/oidc/token"),
+        ("PUT", "/instance_identity/v1/token"),
         ("GET", "/icp4d-api/v1/authorize"),
         ("HEAD", "/icp4d-api/v1/authorize"),
         ("PUT", "/icp4d-api/v1/authorize"),

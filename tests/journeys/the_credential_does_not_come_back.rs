@@ -129,6 +129,8 @@ fn only_texts_of_a_route_that_says_so_are_searched() {
         "Accept-Encoding: gzip",
         "Range: bytes=0-9",
         "If-Range: \"1\"",
+        "Request-Range: bytes=0-9",
+        "Accept-Charset: utf-16",
     ];
     for (route, is_searched) in [
         (IN_QUERY.to_owned(), true),
@@ -146,7 +148,9 @@ fn only_texts_of_a_route_that_says_so_are_searched() {
         };
         assert_eq!(came.all("accept-encoding"), [encoding], "{route}");
         assert_eq!(came.all("range").len(), range, "{route}");
-        assert_eq!(came.all("if-range").len(), range, "{route}");
+        for name in ["if-range", "request-range", "accept-charset"] {
+            assert_eq!(came.all(name).len(), range, "{route} {name}");
+        }
     }
 }
 
@@ -180,6 +184,9 @@ fn a_text_that_cannot_be_searched_does_not_pass() {
         (refused.status, &*refused.code()),
         (502, "upstream_protocol")
     );
+    let wide = "Content-Type: text/plain; charset=UTF-16\r\n";
+    let (refused, _) = got(IN_QUERY, answer(wide, b"\xfe\xff"), &[]);
+    assert_eq!(refused.status, 502);
     let waived = format!("{IN_QUERY}\nscrub_body = false");
     let (passed, _) = got(&waived, answer(head, b"\x1f\x8b"), &[]);
     assert_eq!((passed.status, &*passed.body), (200, &b"\x1f\x8b"[..]));
@@ -355,6 +362,31 @@ fn no_header_carries_it_and_no_reason() {
         assert_eq!(scrubbed(&proxy, "header"), 1.0, "one per answer");
         world.end(proxy);
     }
+}
+
+#[test]
+fn no_name_of_a_header_carries_it() {
+    let world = World::new();
+    world.write("key", "CanaryKeyOfItsOwn1");
+    let lines =
+        "HTTP/1.1 200 OK\r\nX-CanaryKeyOfItsOwn1-Y: 1\r\nX-Other: 2\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(|_| lines.as_bytes().to_vec());
+    let proxy = world.start_with(&format!(
+        "admin = {{ address = '127.0.0.1:0' }}\nlistener.local = {{ address = '127.0.0.1:0' }}\n\
+         [upstream.raw]\nurl = 'http://{}'\nplain_http = true\n\
+         [credential.raw.token]\nvalue = {{ file = 'key' }}\nupstream = 'raw'\n\
+         [route.raw]\npath = '/'\nupstream = 'raw'\nattach = 'raw'\n",
+        origin.address
+    ));
+    let got = proxy.get("/x", &[]);
+    assert!(
+        !got.head.to_ascii_lowercase().contains("canary"),
+        "{}",
+        got.head
+    );
+    assert_eq!(got.header("x-other"), Some("2"));
+    assert_eq!(scrubbed(&proxy, "header"), 1.0);
+    proxy.end(vec!["CanaryKeyOfItsOwn1".into()]);
 }
 
 #[test]

@@ -8,9 +8,12 @@ use crate::{
     proxy::{Proxy, World},
 };
 
-const ENDPOINTS: [&str; 23] = [
+const ENDPOINTS: [&str; 26] = [
     "icp4d-api/v1/authorize",
     "icp4d-api/v1/users",
+    "v1/authorize",
+    "oidc/token",
+    "instance_identity/v1/token",
     "v1/preauth/signin",
     "v1/preauth/validateAuth",
     "idprovider/v1/auth/identitytoken",
@@ -200,6 +203,32 @@ fn in_every_spelling_by_every_method_at_every_route_shape() {
     assert!(count.denied > 3000, "{}", count.denied);
     assert!(count.ambiguous > 1000, "{}", count.ambiguous);
     assert!(count.preflights > 5000, "{}", count.preflights);
+    world.end(proxy);
+}
+
+#[test]
+fn whatever_the_next_server_of_a_chain_makes_of_the_path() {
+    let (world, origin) = (World::new(), Origin::echoing());
+    let proxy = world.start_with(&routes(&origin));
+    proxy.ready();
+    for path in [
+        "/%2569cp4d-api/v1/users/%25252e%25252e/%25252e%25252e/%25252e%25252e/ml",
+        "/%2575sermgmt/v1/users%25252f..%25252f..%25252fml",
+        "/ml/%252e%252e/%2569cp4d-api/v1/users/%25252e%25252e/%25252e%25252e/%25252e%25252e/ml",
+        "/%2569cp4d-api/v1/authorize;x%252f..%252f..%252f..%252fml",
+        "/%2569cp4d-api;%252f../v1/authorize",
+    ] {
+        let answer = proxy.get(path, &[]);
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (403, "token_endpoint_denied"),
+            "{path}"
+        );
+    }
+    assert!(origin.take_whole().is_empty());
+    for path in ["/v2/assets/a%252Fb", "/%252e%252e"] {
+        assert_eq!(proxy.get(path, &[]).text(), format!("GET {path} HTTP/1.1"));
+    }
     world.end(proxy);
 }
 

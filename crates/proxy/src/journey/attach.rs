@@ -234,9 +234,20 @@ impl Built {
         self.masked(text).is_some()
     }
 
-    /// Overwrites the value with `*` wherever it stands in a header of an answer; says whether it stood there.
+    /// Overwrites the value with `*` wherever it stands in a header of an answer, and takes out a header that has it in
+    /// its name; says whether it stood there.
     pub fn mask(&self, headers: &mut HeaderMap) -> bool {
-        let mut found = false;
+        let has_it = |name: &&HeaderName| {
+            let name = name.as_str().as_bytes();
+            self.needles
+                .iter()
+                .any(|needle| needle.stands_in_name(name))
+        };
+        let named: SmallVec<[HeaderName; 1]> = headers.keys().filter(has_it).cloned().collect();
+        let mut found = !named.is_empty();
+        for name in named {
+            headers.remove(name);
+        }
         for value in headers.values_mut() {
             if let Some(masked) = self.masked(value.as_bytes()) {
                 *value = HeaderValue::from_bytes(&masked).expect("asterisks may stand in a header");

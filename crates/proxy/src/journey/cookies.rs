@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{location::path_on_listener, route::Route};
+use super::{
+    location::{path_on_listener, prefix_on_listener},
+    route::Route,
+};
 
 /// Makes each `Set-Cookie` one of the listener's, in their order. `tls`: clients speak TLS with it.
 pub fn adopt(headers: &mut HeaderMap, route: &Route, tls: bool) {
@@ -32,6 +35,8 @@ fn adopted(line: &[u8], route: &Route, tls: bool) -> Vec<u8> {
     // Browsers refuse a cookie of such a name without `Secure`, and with any other path than `/`.
     let is_of_host = is_named(b"__host-");
     let stays_secure = tls || is_of_host || is_named(b"__secure-");
+    // The last `Path` counts; without one a client takes the folder of the request, which may be above the route.
+    let mut has_path = false;
     for attribute in parts {
         let at = memchr::memchr(b'=', attribute);
         let name = attribute[..at.unwrap_or(attribute.len())].trim_ascii();
@@ -42,21 +47,34 @@ fn adopted(line: &[u8], route: &Route, tls: bool) -> Vec<u8> {
             // Only a secure cookie may go along from other sites.
             b"samesite" if !stays_secure && value.eq_ignore_ascii_case(b"none") => continue,
             b"path" if !is_of_host && value.starts_with(b"/") => {
+                has_path = true;
                 adopted.extend_from_slice(b"; Path=");
                 adopted.extend_from_slice(&path(value, route));
             }
-            _ => {
+            name => {
+                has_path &= name != b"path";
                 adopted.push(b';');
                 adopted.extend_from_slice(attribute);
             }
         }
     }
+    let prefix = prefix_on_listener(route);
+    if !has_path && !is_of_host && !prefix.is_empty() {
+        adopted.extend_from_slice(b"; Path=");
+        adopted.extend_from_slice(prefix.as_bytes());
+    }
     adopted
 }
 
+/// Below the route's prefix, whatever the upstream said: elsewhere are the routes of others.
 fn path(value: &[u8], route: &Route) -> Vec<u8> {
+    let prefix = prefix_on_listener(route);
     let Ok(text) = std::str::from_utf8(value) else {
-        return value.to_vec();
+        return if prefix.is_empty() {
+            value.to_vec()
+        } else {
+            prefix.into_bytes()
+        };
     };
     // Of a path above the upstream's base path the listener has only what is below.
     let is_above = route
@@ -68,5 +86,8 @@ fn path(value: &[u8], route: &Route) -> Vec<u8> {
     if path.len() > 1 && path.ends_with('/') && (is_above || text == "/") {
         path.pop();
     }
-    path.into_bytes()
+    let is_below = path
+        .strip_prefix(&prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_below { path } else { prefix }.into_bytes()
 }

@@ -13,6 +13,8 @@ use super::{answer::Answer, trip::Trip};
 pub enum Login {
     /// Software Hub, with a key or a password.
     Authorize,
+    /// The same, as a client calls it that was given the address without `icp4d-api`.
+    AuthorizeAtTop,
     /// Software Hub with LDAP.
     Signin,
     /// The first step of Software Hub with the Identity Management Service.
@@ -37,8 +39,9 @@ pub enum Login {
 
 impl Login {
     /// Every login that there is a decoy for.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Authorize,
+        Self::AuthorizeAtTop,
         Self::Signin,
         Self::IdentityToken,
         Self::ValidateAuth,
@@ -56,6 +59,7 @@ impl Login {
         let post = |path| (&Method::POST, path);
         match self {
             Self::Authorize => post("icp4d-api/v1/authorize"),
+            Self::AuthorizeAtTop => post("v1/authorize"),
             Self::Signin => post("v1/preauth/signin"),
             Self::IdentityToken => post("idprovider/v1/auth/identitytoken"),
             Self::ValidateAuth => (&Method::GET, "v1/preauth/validateauth"),
@@ -74,7 +78,7 @@ impl Login {
         let token = token(now);
         let (lifetime, expiration) = (LIFETIME.as_secs(), now + LIFETIME.as_secs());
         match self {
-            Self::Authorize | Self::Signin => {
+            Self::Authorize | Self::AuthorizeAtTop | Self::Signin => {
                 json!({ "_messageCode_": "200", "message": "Success", "token": token })
             }
             Self::IdentityToken => json!({
@@ -202,8 +206,12 @@ mod tests {
 
     #[test]
     fn each_answer_has_what_its_clients_read() {
-        let read: [(Login, &[&str]); 11] = [
+        let read: [(Login, &[&str]); 12] = [
             (Login::Authorize, &["token", "message", "_messageCode_"]),
+            (
+                Login::AuthorizeAtTop,
+                &["token", "message", "_messageCode_"],
+            ),
             (Login::Signin, &["token", "message", "_messageCode_"]),
             (
                 Login::IdentityToken,

@@ -32,13 +32,10 @@ pub fn path_on_listener(path: &str, route: &Route) -> String {
         .strip_prefix(&*route.base_path)
         .filter(under)
         .unwrap_or(path);
-    let mut mapped = String::new();
-    if route.strip_prefix {
-        for segment in &route.prefix {
-            mapped.push('/');
-            mapped.extend(utf8_percent_encode(segment, SEGMENT));
-        }
-    }
+    let mut mapped = match route.strip_prefix {
+        true => prefix_on_listener(route),
+        false => String::new(),
+    };
     mapped.push_str(path);
     if mapped.is_empty() {
         mapped.push('/');
@@ -46,9 +43,23 @@ pub fn path_on_listener(path: &str, route: &Route) -> String {
     mapped
 }
 
+/// The route's prefix as it stands in a path; empty for `/`.
+pub fn prefix_on_listener(route: &Route) -> String {
+    let mut prefix = String::new();
+    for segment in &route.prefix {
+        prefix.push('/');
+        prefix.extend(utf8_percent_encode(segment, SEGMENT));
+    }
+    prefix
+}
+
 /// A reference to the upstream as one to the listener, without the parameters that the proxy attaches; `None` for any
 /// other.
 fn map_reference(reference: &str, route: &Route, upstream: &Upstream) -> Option<String> {
+    // A browser leaves tabs and line ends out, and reads a reference that nobody has looked at.
+    if reference.bytes().any(|byte| byte.is_ascii_control()) {
+        return None;
+    }
     let rest = match after_scheme(reference, upstream) {
         Some(rest) => {
             let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

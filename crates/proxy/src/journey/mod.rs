@@ -18,6 +18,7 @@ pub mod pool;
 pub mod progress;
 pub mod query;
 pub mod rate;
+pub mod readings;
 pub mod replay;
 pub mod respond;
 pub mod rewrite;

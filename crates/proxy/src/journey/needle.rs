@@ -13,6 +13,8 @@ pub struct Needle {
     /// How many characters at its start have one spelling only; all of most tokens.
     plain: usize,
     spellings: Vec<(u8, Vec<String>)>,
+    /// Where a character stands so often in a row that only its first spelling is followed.
+    runs: Vec<Range<usize>>,
 }
 
 /// What a text has of a value from one place on.
@@ -31,17 +33,24 @@ impl Needle {
             return None;
         }
         let mut spellings: Vec<(u8, Vec<String>)> = Vec::new();
-        for byte in value.bytes().filter(|byte| !is_plain(*byte)) {
+        let special = || {
+            value
+                .bytes()
+                .enumerate()
+                .filter(|&(at, byte)| is_special(at, byte))
+        };
+        for (_, byte) in special() {
             if spellings.iter().all(|(known, _)| *known != byte) {
                 spellings.push((byte, spellings_of(byte)));
             }
         }
-        let plain = value.bytes().position(|byte| !is_plain(byte));
+        let plain = special().next().map_or(value.len(), |(at, _)| at);
         Some(Self {
             value: value.into(),
             size: value.len(),
-            plain: plain.unwrap_or(value.len()),
+            plain,
             spellings,
+            runs: runs(value.as_bytes()),
         })
     }
 
@@ -57,7 +66,7 @@ impl Needle {
         let mut at = 0;
         while let Some(next) = self.next_start(value[0], &text[at..]) {
             at += next;
-            let standing = self.standing(value, &text[at..]);
+            let standing = self.standing(value, &text[at..], |text, value| text == value);
             if let Some(size) = standing.size {
                 hit(at..at + size);
             }
@@ -69,9 +78,26 @@ impl Needle {
         open
     }
 
+    /// Whether the value stands in the name of a header; such names are in lower case.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the value is looked for in answers"
+    )]
+    pub fn stands_in_name(&self, name: &[u8]) -> bool {
+        // Nearly all names are shorter than any value.
+        let Some(last) = name.len().checked_sub(self.size) else {
+            return false;
+        };
+        let value = self.value.expose_secret().as_bytes();
+        (0..=last).any(|at| {
+            let standing = self.standing(value, &name[at..], <[u8]>::eq_ignore_ascii_case);
+            standing.size.is_some()
+        })
+    }
+
     /// The next place where the value might stand, by the first byte alone.
     fn next_start(&self, first: u8, text: &[u8]) -> Option<usize> {
-        match self.spellings(first) {
+        match self.spellings_at(0, first) {
             [] => memchr::memchr(first, text),
             spellings => text.iter().position(|byte| {
                 *byte == first || spellings.iter().any(|s| s.as_bytes()[0] == *byte)
@@ -81,10 +107,15 @@ impl Needle {
 
     /// Whether the value stands at the start of a text. Several readings are followed side by side: `%25` may be a
     /// percent sign, or the beginning of `%2525`.
-    fn standing(&self, value: &[u8], text: &[u8]) -> Standing {
+    fn standing(
+        &self,
+        value: &[u8],
+        text: &[u8],
+        is_same: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Standing {
         let (plain, value) = value.split_at(self.plain);
         let common = plain.len().min(text.len());
-        let begins = plain[..common] == text[..common];
+        let begins = is_same(&text[..common], &plain[..common]);
         if !begins || common < plain.len() {
             return Standing {
                 size: None,
@@ -93,11 +124,13 @@ impl Needle {
         }
         let mut ends: SmallVec<[usize; 4]> = smallvec![common];
         let mut goes_on = false;
-        for &byte in value {
+        for (at, &byte) in (self.plain..).zip(value) {
             let mut next = SmallVec::new();
             for &end in &ends {
                 let rest = &text[end..];
                 let mut read = |spelling: &[u8]| {
+                    #[cfg(test)]
+                    tests::STEPS.set(tests::STEPS.get() + 1);
                     let common = spelling.len().min(rest.len());
                     if !rest[..common].eq_ignore_ascii_case(&spelling[..common]) {
                         return;
@@ -109,10 +142,10 @@ impl Needle {
                     }
                 };
                 // Case counts where a character stands for itself.
-                if rest.first().is_none_or(|first| *first == byte) {
+                if rest.first().is_none_or(|first| is_same(&[*first], &[byte])) {
                     read(&[byte]);
                 }
-                for spelling in self.spellings(byte) {
+                for spelling in self.spellings_at(at, byte) {
                     read(spelling.as_bytes());
                 }
             }
@@ -130,9 +163,17 @@ impl Needle {
         }
     }
 
-    fn spellings(&self, byte: u8) -> &[String] {
+    /// The other spellings of the value's character at a place.
+    fn spellings_at(&self, at: usize, byte: u8) -> &[String] {
+        if !is_special(at, byte) {
+            return &[];
+        }
         let found = self.spellings.iter().find(|(known, _)| *known == byte);
-        found.map_or(&[], |(_, spellings)| spellings)
+        let spellings = found.map_or(&[][..], |(_, spellings)| spellings);
+        match self.runs.iter().any(|run| run.contains(&at)) {
+            true => &spellings[..1],
+            false => spellings,
+        }
     }
 }
 
@@ -154,9 +195,30 @@ pub fn masked<'a>(needles: impl IntoIterator<Item = &'a Needle>, text: &[u8]) ->
     Some(masked)
 }
 
-/// What nobody writes in another way than as it is: all that tokens in base64url and JWTs are made of.
+/// What nobody writes in another way than as it is: nearly all that tokens in base64url and JWTs are made of.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_')
+}
+
+/// Whether the character at this place of a value has other spellings. A `-` has some where regular expressions and
+/// scripts are quoted; at the start of a value they are not looked for, so that a text is searched for one byte.
+fn is_special(at: usize, byte: u8) -> bool {
+    !is_plain(byte) && (at > 0 || byte != b'-')
+}
+
+/// Where one special character stands more than `LONGEST_RUN` times in a row: `\\` may be one or two of them, and a row
+/// of those could be read in more ways than anybody has the time for.
+fn runs(value: &[u8]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for run in value.chunk_by(|one, next| one == next) {
+        let end = start + run.len();
+        if run.len() > LONGEST_RUN && !is_plain(run[0]) {
+            runs.push(start..end);
+        }
+        start = end;
+    }
+    runs
 }
 
 /// The other ways to write a character, whatever the case of their letters.
@@ -197,158 +259,7 @@ impl fmt::Debug for Needle {
 
 const SHORTEST: usize = 8;
 
+const LONGEST_RUN: usize = 8;
+
 #[cfg(test)]
-pub(super) mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Percent-encoded, but for letters, digits and what is kept.
-    fn percent(value: &str, keeps: &str) -> String {
-        let encode = |c: char| match c.is_ascii_alphanumeric() || keeps.contains(c) {
-            true => c.to_string(),
-            false => format!("%{:02X}", u32::from(c)),
-        };
-        value.chars().map(encode).collect()
-    }
-
-    #[test]
-    fn a_value_is_found_as_any_client_or_server_writes_it() {
-        let value = "canary+license/token=7c&\"<'>%\\~!*(),:;@$[x]";
-        let needle = Needle::new(value).unwrap();
-        let query = percent(value, "-._~");
-        let json = value.replace('\\', "\\\\").replace('"', "\\\"");
-        let html = value.replace('&', "&amp;").replace('<', "&lt;");
-        let spellings = [
-            value.to_owned(),
-            query.clone(),
-            query.to_lowercase(),
-            // JavaScript, Java's forms, Python, Go and Spring, what browsers do to a query.
-            percent(value, "-_.!~*'()"),
-            percent(value, "-_.*"),
-            percent(value, "-_.~/"),
-            percent(value, "-._~!$&'()*+,;=:@"),
-            percent(value, "!$%&'()*+,-./:;=?@[\\]^_`{|}~"),
-            percent(&query, "-._~"),
-            percent(&percent(&query, ""), ""),
-            // JSON of PHP, Go and Gson; a script in a page.
-            json.clone(),
-            json.replace('/', "\\/"),
-            json.replace('&', "\\u0026").replace('<', "\\u003c"),
-            json.replace('=', "\\u003D").replace('\'', "\\u0027"),
-            value.replace('\\', "\\x5c").replace('"', "\\x22"),
-            // HTML by hand, of Go, PHP, Handlebars and Mustache.
-            html.replace('>', "&gt;").replace('"', "&quot;"),
-            html.replace('\'', "&#39;").replace('"', "&#34;"),
-            html.replace('\'', "&#039;"),
-            html.replace('\'', "&#x27;").replace('=', "&#x3D;"),
-            html.replace('/', "&#x2F;").replace('=', "&#x3D;"),
-        ];
-        for spelling in spellings {
-            let text = format!("before {spelling} after");
-            let mut hits = Vec::new();
-            let open = needle.find(text.as_bytes(), |hit| hits.push(hit));
-            assert!(
-                hits.iter()
-                    .any(|hit| hit.end == 7 + spelling.len() && hit.start == 7),
-                "{spelling}: {hits:?}"
-            );
-            assert_eq!(open, text.len(), "{spelling}");
-        }
-    }
-
-    #[test]
-    fn another_value_is_not_found() {
-        let needle = Needle::new("canary+license").unwrap();
-        for text in [
-            "canary-license",
-            "canary license",
-            "Canary+license",
-            "canary%2Clicense",
-            "canary%2Blicens",
-            "canarylicense",
-            "",
-        ] {
-            assert_eq!(masked([&needle], text.as_bytes()), None, "{text}");
-        }
-        assert!(Needle::new("1234567").is_none());
-        assert_eq!(
-            masked([&Needle::new("12345678").unwrap()], b"a12345678b").unwrap(),
-            b"a********b"
-        );
-    }
-
-    #[test]
-    fn nothing_of_the_value_shows_in_debug() {
-        let needle = Needle::new("canary+license").unwrap();
-        assert_eq!(format!("{needle:?}"), "Needle");
-    }
-
-    /// A value of few characters, so that it overlaps with itself, and a text that has much of it.
-    pub(in super::super) fn value_and_text() -> impl Strategy<Value = (String, Vec<u8>)> {
-        "[ab%&+\\\\2]{8,10}".prop_flat_map(|value| {
-            let of_it = (Just(value.clone()), 0..=value.len(), any::<u64>())
-                .prop_map(|(value, size, choices)| spelled(&value[..size], choices));
-            let piece = prop_oneof![
-                3 => of_it,
-                1 => "[ab%&+\\\\25u0;x#]{0,6}",
-            ];
-            let text =
-                prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes());
-            (Just(value), text)
-        })
-    }
-
-    /// Each character in a way that the bits choose.
-    fn spelled(value: &str, mut choices: u64) -> String {
-        let mut spelled = String::new();
-        for byte in value.bytes() {
-            let mut ways = vec![char::from(byte).to_string()];
-            if !is_plain(byte) {
-                ways.extend(spellings_of(byte));
-            }
-            let choice = choices as usize % ways.len();
-            choices = choices.rotate_right(5);
-            spelled.push_str(&ways[choice]);
-        }
-        spelled
-    }
-
-    /// The text with `*` for each byte of each reading of the value, found by trying everything.
-    pub(in super::super) fn naively_masked(value: &str, text: &[u8]) -> Vec<u8> {
-        fn longest(value: &[u8], text: &[u8]) -> Option<usize> {
-            let Some((&byte, rest)) = value.split_first() else {
-                return Some(0);
-            };
-            let mut ways = vec![char::from(byte).to_string()];
-            if !is_plain(byte) {
-                ways.extend(spellings_of(byte));
-            }
-            let after = |way: &String| {
-                let (start, after) = text.split_at_checked(way.len())?;
-                let is_way = start.eq_ignore_ascii_case(way.as_bytes())
-                    && (way.len() > 1 || start == way.as_bytes());
-                is_way
-                    .then(|| longest(rest, after))?
-                    .map(|size| size + way.len())
-            };
-            ways.iter().filter_map(after).max()
-        }
-        let mut masked = text.to_vec();
-        for at in 0..text.len() {
-            if let Some(size) = longest(value.as_bytes(), &text[at..]) {
-                masked[at..at + size].fill(b'*');
-            }
-        }
-        masked
-    }
-
-    proptest! {
-        #[test]
-        fn every_spelling_is_found((value, text) in value_and_text()) {
-            let needle = Needle::new(&value).unwrap();
-            let found = masked([&needle], &text).unwrap_or_else(|| text.clone());
-            prop_assert_eq!(found.escape_ascii().to_string(), naively_masked(&value, &text).escape_ascii().to_string());
-        }
-    }
-}
+pub(super) mod tests;

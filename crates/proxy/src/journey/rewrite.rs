@@ -180,7 +180,9 @@ impl Rewrite {
             "authorization" | "x-proxy-key" => self.attaches,
             "cookie" => self.attaches && !self.pass_cookies,
             // In two parts of an answer nobody finds what stands across both.
-            "range" | "if-range" => self.scrub_body,
+            "range" | "if-range" | "request-range" => self.scrub_body,
+            // In UTF-16 nobody finds it either.
+            "accept-charset" => self.scrub_body,
             "forwarded" => self.forwarded == Forwarded::Remove,
             _ if text.starts_with("proxy-") => true,
             _ if text.starts_with("x-forwarded-") => self.forwarded == Forwarded::Remove,

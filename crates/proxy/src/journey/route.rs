@@ -7,7 +7,8 @@ use http::Method;
 use percent_encoding::percent_decode;
 
 use super::{
-    attach::Attachment, decoy::Login, limit::Limit, rate::Rate, rewrite::Rewrite, token_endpoints,
+    attach::Attachment, decoy::Login, limit::Limit, rate::Rate, readings, rewrite::Rewrite,
+    token_endpoints,
 };
 use crate::{
     access_log,
@@ -145,11 +146,20 @@ impl Route {
     /// # Errors
     /// `token_endpoint_denied` and `path_not_allowed`.
     pub fn pass(&self, method: &Method, path: Path<'_>) -> Result<Passage, Fault> {
-        if self
-            .public
-            .iter()
-            .any(|pattern| pattern.matches(method, path))
-        {
+        let lists = self.public.len() + self.deny.len() + usize::from(self.allow.is_some());
+        let forms = match lists > 0 && readings::are_several(path.as_str()) {
+            true => readings::of(path.as_str()),
+            false => Some(Vec::new()),
+        };
+        // What a list says of a path holds only if it says so of all that a chain of servers may read in it.
+        let all = |says: &dyn Fn(Path<'_>) -> bool| {
+            let forms = forms.as_ref();
+            says(path) && forms.is_some_and(|forms| forms.iter().all(|form| says(Path(form))))
+        };
+        let is_on = |list: &[Pattern], path: Path<'_>| {
+            list.iter().any(|pattern| pattern.matches(method, path))
+        };
+        if all(&|path: Path<'_>| is_on(&self.public, path)) {
             return Ok(Passage::Public);
         }
         if !self.attach.is_empty()
@@ -162,15 +172,11 @@ impl Route {
             };
             return login.map(Passage::Decoy).ok_or(Fault::TokenEndpointDenied);
         }
-        let allowed = self
-            .allow
-            .as_ref()
-            .is_none_or(|allow| allow.iter().any(|pattern| pattern.matches(method, path)));
-        let denied = self
-            .deny
-            .iter()
-            .any(|pattern| pattern.matches(method, path));
-        if allowed && !denied {
+        let passes = |path: Path<'_>| {
+            let is_allowed = self.allow.as_ref().is_none_or(|allow| is_on(allow, path));
+            is_allowed && !is_on(&self.deny, path)
+        };
+        if all(&passes) {
             return Ok(Passage::Attached);
         }
         if self.warn {

@@ -37,17 +37,18 @@ impl Scrub {
     /// A filter for the body of an answer with these headers; `None` where it is no text.
     ///
     /// # Errors
-    /// `upstream_protocol` for a text that is compressed, though nobody asked for that: it cannot be searched, and might
-    /// say the credential.
+    /// `upstream_protocol` for a text that is compressed, or in characters that are not those of ASCII, though nobody
+    /// asked for that: it cannot be searched, and might say the credential.
     pub fn of(headers: &HeaderMap, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
         let needles = attached.iter().map(|built| built.needles());
         let needles: SmallVec<_> = needles.filter(|needles| !needles.is_empty()).collect();
         if needles.is_empty() || !is_text(headers) {
             return Ok(None);
         }
-        if is_encoded(headers) {
+        if is_encoded(headers) || is_in_other_characters(headers) {
             tracing::warn!(
-                "the upstream compressed a text that is to be searched for the credential; scrub_body = false lets it pass"
+                "the upstream compressed a text that is to be searched for the credential, or did not write it in ASCII \
+                 and its like; scrub_body = false lets it pass"
             );
             return Err(Fault::UpstreamProtocol);
         }
@@ -166,46 +167,93 @@ fn is_text(headers: &HeaderMap) -> bool {
     kinds.peek().is_none() || kinds.any(|kind| names_text(kind.as_bytes()))
 }
 
-fn names_text(kind: &[u8]) -> bool {
-    let end = memchr::memchr(b';', kind).unwrap_or(kind.len());
-    let name = kind[..end].trim_ascii().to_ascii_lowercase();
-    let Some(slash) = memchr::memchr(b'/', &name) else {
+/// A line may name several kinds, and clients differ in which they take; one may be in quotes, though none should.
+fn names_text(line: &[u8]) -> bool {
+    line.split(|byte| *byte == b',').any(|kind| {
+        let end = memchr::memchr(b';', kind).unwrap_or(kind.len());
+        is_name_of_text(&unquoted(&kind[..end]))
+    })
+}
+
+fn is_name_of_text(name: &str) -> bool {
+    let Some((family, name)) = name.split_once('/') else {
         return true;
     };
-    let (family, name) = (&name[..slash], &name[slash + 1..]);
-    let ending = memchr::memrchr(b'+', name).map(|plus| &name[plus + 1..]);
-    // A message repeats a request, as the answer to TRACE does.
-    matches!(family, b"text" | b"message")
+    let has_one_of = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    // A message repeats a request, as the answer to TRACE does; parts may be anything.
+    matches!(family, "text" | "message" | "multipart" | "*")
         || TEXTS.contains(&name)
-        || ending.is_some_and(|ending| TEXTS.contains(&ending))
+        || (has_one_of(&WORDS_OF_TEXTS) && !has_one_of(&WORDS_OF_OTHERS))
+}
+
+fn is_in_other_characters(headers: &HeaderMap) -> bool {
+    let kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    let mut parts =
+        kinds.flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b';' | b',')));
+    parts.any(|part| {
+        let Some(at) = memchr::memchr(b'=', part) else {
+            return false;
+        };
+        let charset = unquoted(&part[at + 1..]);
+        unquoted(&part[..at]) == "charset"
+            && OTHER_CHARACTERS
+                .iter()
+                .any(|start| charset.starts_with(start))
+            && !charset.starts_with("cp125")
+    })
+}
+
+/// In lower case, without quotes and spaces around it.
+fn unquoted(text: &[u8]) -> String {
+    let is_around = |c: char| c.is_ascii_whitespace() || matches!(c, '"' | '\'');
+    let text = String::from_utf8_lossy(text);
+    text.trim_matches(is_around).to_ascii_lowercase()
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let is_none = |coding: &HeaderValue| {
-        coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")
+        // Some servers put a charset there, or say in a word that there is nothing.
+        let said = unquoted(coding.as_bytes());
+        matches!(&*said, "" | "identity" | "none" | "utf-8")
     };
     !codings.all(is_none)
 }
 
-/// Names behind the slash, or behind a plus, that mean text.
-const TEXTS: [&[u8]; 16] = [
-    b"json",
-    b"x-json",
-    b"ndjson",
-    b"x-ndjson",
-    b"jsonl",
-    b"jsonlines",
-    b"json-seq",
-    b"xml",
-    b"csv",
-    b"x-www-form-urlencoded",
-    b"javascript",
-    b"x-javascript",
-    b"ecmascript",
-    b"yaml",
-    b"x-yaml",
-    b"graphql",
+/// Names behind the slash that mean text.
+const TEXTS: [&str; 8] = [
+    "*",
+    "csv",
+    "graphql",
+    "grpc-web-text",
+    "grpc-web-text+proto",
+    "http",
+    "x-http",
+    "x-www-form-urlencoded",
+];
+
+/// A name that has one of these in it means text, too.
+const WORDS_OF_TEXTS: [&str; 7] = ["json", "xml", "yaml", "script", "toml", "sql", "jwt"];
+
+/// But not with one of these: archives, the documents of an office, databases.
+const WORDS_OF_OTHERS: [&str; 3] = ["zip", "openxml", "sqlite"];
+
+/// How charsets begin in which a letter is not the byte that ASCII has for it. Of IBM's, the `cp125…` are Windows' own,
+/// and have.
+const OTHER_CHARACTERS: [&str; 13] = [
+    "utf-16",
+    "utf16",
+    "utf-32",
+    "utf32",
+    "utf-7",
+    "utf7",
+    "ucs",
+    "iso-10646",
+    "unicode",
+    "ibm",
+    "cp",
+    "ebcdic",
+    "x-utf",
 ];
 
 #[cfg(test)]

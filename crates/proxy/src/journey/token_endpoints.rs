@@ -2,19 +2,27 @@
 //! another one.
 
 use http::Method;
-use percent_encoding::{percent_decode, percent_decode_str};
+use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use super::{
     decoy::Login,
+    readings,
     route::{Path, significant},
 };
 
 /// Whether a path under `base` leads to one of the platform's own token machines, in any spelling: the platform's
-/// nginx matches them decoded, anywhere in the path, and without regard to case in places.
+/// nginx matches them decoded, anywhere in the path, and without regard to case in places. What leads to one for any
+/// server of a chain does so, whatever the next ones make of it.
 pub fn leads_to_one(base: &str, path: Path<'_>) -> bool {
+    let is_one = |form: &String| {
+        let segments: Segments<'_> = form.split(['/', '\\']).map(significant).collect();
+        has_one(&segments)
+    };
     has_one(&under(base, path))
-        || (path.as_str().contains("%25") && has_one(&resolved(&decoded_by_all(base, path))))
+        || (readings::are_several(path.as_str())
+            && readings::of(&format!("{base}{}", path.as_str()))
+                .is_none_or(|forms| forms.iter().any(is_one)))
 }
 
 /// The login that a call of a token machine is, if it is one.
@@ -44,32 +52,6 @@ fn under<'a>(base: &'a str, path: Path<'a>) -> Segments<'a> {
     base.chain(path.segments()).map(significant).collect()
 }
 
-/// What the last of several servers sees, each of which decodes the path once more; whoever encodes an escape does it
-/// for such a chain, or for nothing.
-fn decoded_by_all(base: &str, path: Path<'_>) -> String {
-    let mut whole = format!("{base}{}", path.as_str());
-    for _ in 0..MOST_DECODINGS {
-        if !whole.contains('%') {
-            break;
-        }
-        whole = percent_decode_str(&whole).decode_utf8_lossy().into_owned();
-    }
-    whole
-}
-
-/// The segments of a decoded path, in which there may be any.
-fn resolved(path: &str) -> Segments<'_> {
-    let mut segments = Segments::new();
-    for segment in path.split(['/', '\\']).map(significant) {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            segment => segments.push(segment),
-        }
-    }
-    segments
-}
-
 fn has_one(segments: &[&str]) -> bool {
     let is_at = |at: usize, wanted: &str| segments.get(at).is_some_and(|found| is(found, wanted));
     let run = |at: usize, wanted: &[&str]| {
@@ -83,12 +65,13 @@ fn has_one(segments: &[&str]) -> bool {
         if !segments[at]
             .bytes()
             .next()
-            .is_some_and(|first| b"iIvVuUzZaA%".contains(&first))
+            .is_some_and(|first| b"iIvVuUzZaAoO%".contains(&first))
         {
             return false;
         }
         run(at, &["icp4d-api"])
             || run(at, &["v1", "preauth"])
+            || run(at, &["v1", "authorize"])
             || run(at, &["idprovider"])
             || (run(at, &["usermgmt"]) && !is_open_usermgmt(at, segments.len(), &run))
             || (run(at, &["zen-data"]) && (at..segments.len()).any(|later| is_at(later, "secrets")))
@@ -96,6 +79,8 @@ fn has_one(segments: &[&str]) -> bool {
             || run(at, &["apikeys"])
             || run(at, &["api", "v1", "secrets"])
             || run(at, &["identity", "token"])
+            || run(at, &["oidc", "token"])
+            || run(at, &["instance_identity"])
             || run(at, &["auth"])
     })
 }
@@ -107,22 +92,29 @@ fn is_open_usermgmt(at: usize, segments: usize, run: &impl Fn(usize, &[&str]) ->
             || run(at, &["usermgmt", "v1", "user", "tokenexpiry"]))
 }
 
-/// Whether a raw segment, decoded, is `wanted`, which is in lower case.
+/// Whether a raw segment, decoded, is `wanted`, which is in lower case. Some servers take dots and spaces off its end, or
+/// all behind a control character; others an ending that says which format is wanted.
 fn is(segment: &str, wanted: &str) -> bool {
-    segment.eq_ignore_ascii_case(wanted)
-        || (segment.contains('%')
-            && percent_decode(segment.as_bytes())
-                .map(|byte| byte.to_ascii_lowercase())
-                .eq(wanted.bytes()))
+    let is_wanted = |name: &str| {
+        let Some((start, end)) = name.split_at_checked(wanted.len()) else {
+            return false;
+        };
+        let end = end.split(char::is_control).next().unwrap_or_default();
+        let end = end.trim_end_matches(['.', ' ']);
+        start.eq_ignore_ascii_case(wanted) && (end.is_empty() || end.eq_ignore_ascii_case(".json"))
+    };
+    match segment.contains('%') {
+        true => is_wanted(&percent_decode_str(segment).decode_utf8_lossy()),
+        false => is_wanted(segment),
+    }
 }
 
 type Segments<'a> = SmallVec<[&'a str; 16]>;
 
-/// More than any chain of servers has.
-const MOST_DECODINGS: usize = 8;
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn is_closed(base: &str, path: &str) -> bool {
@@ -161,13 +153,80 @@ mod tests {
             assert!(is_closed("", path), "{path}");
         }
         assert!(is_closed("/x/v1", "/%2570reauth/signin"));
-        for path in [
-            "/v2/assets/a%252Fb",
-            "/x/%25",
-            "/icp4d-api%252f..%252fx",
-            "/100%25",
-        ] {
+        for path in ["/v2/assets/a%252Fb", "/x/%25", "/%252e%252e", "/100%25"] {
             assert!(!is_closed("", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_one_server_of_a_chain_sees_is_closed_whatever_the_next_makes_of_it() {
+        for path in [
+            "/%2569cp4d-api/v1/users/%25252e%25252e/%25252e%25252e/%25252e%25252e/ml",
+            "/%2575sermgmt/v1/users%25252f..%25252f..%25252fml",
+            "/ml/%252e%252e/%2569cp4d-api/v1/users/%25252e%25252e/%25252e%25252e/%25252e%25252e/ml",
+            "/%2569cp4d-api/v1/authorize;x%252f..%252f..%252f..%252fml",
+            "/%2569cp4d-api;%252f../v1/authorize",
+            "/icp4d-api%252f..%252fx",
+            "/usermgmt/v1/user/currentUserInfo%252f..%252fapiKey",
+        ] {
+            assert!(is_closed("", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn escaped_more_often_than_anybody_decodes_is_closed() {
+        let path = format!("/x%{}69", "25".repeat(9));
+        assert!(is_closed("", &path), "{path}");
+    }
+
+    #[test]
+    fn what_some_servers_take_off_the_end_of_a_name_hides_nothing() {
+        for path in [
+            "/icp4d-api./v1/x",
+            "/icp4d-api%20/v1/x",
+            "/v1/preauth.../x",
+            "/v1/apikeys.JSON",
+            "/v1/apikeys%2ejson",
+            "/v1/apikeys%2500x",
+            "/api/v1/secrets%250a",
+            "/instance_identity/v1/token",
+            "/oidc/token",
+            "/v1/authorize",
+        ] {
+            assert!(is_closed("", path), "{path}");
+        }
+        for path in ["/v1/apikeys.jsonl", "/v1/authorized", "/oidc/tokens"] {
+            assert!(!is_closed("", path), "{path}");
+        }
+    }
+
+    /// Each character as an escape, that many times over.
+    fn escaped(text: &str, times: usize) -> String {
+        let once = |byte| format!("%{}{byte:02x}", "25".repeat(times.saturating_sub(1)));
+        match times {
+            0 => text.to_owned(),
+            _ => text.bytes().map(once).collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_machine_is_closed_with_anything_behind_it(
+            name in prop::sample::select(&["icp4d-api", "usermgmt", "idprovider", "apikeys", "auth"][..]),
+            times in 1..6_usize,
+            tail in prop::collection::vec(
+                (prop::sample::select(&["/", ";", "\\", "..", "/..", ";x", "ml"][..]), 0..6_usize), 0..8,
+            ),
+        ) {
+            let mut path = format!("/{}", escaped(name, times));
+            for (index, (text, times)) in tail.into_iter().enumerate() {
+                // What follows the name at once would be a part of it.
+                let joint = if index == 0 && !text.starts_with(['/', ';', '\\']) { "/" } else { "" };
+                path.push_str(&escaped(&format!("{joint}{text}"), times));
+            }
+            if let Ok(path) = Path::parse(&path) {
+                prop_assert!(leads_to_one("", path), "{path:?}");
+            }
         }
     }
 

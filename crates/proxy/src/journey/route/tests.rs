@@ -208,3 +208,38 @@ fn allow_deny_warn_and_public() {
         Ok(Passage::Attached)
     );
 }
+
+#[test]
+fn a_list_is_not_left_by_dots_that_are_escaped_twice() {
+    let listed = Route {
+        allow: Some(vec![pattern(&[], &["ml"], true)]),
+        deny: vec![pattern(&[], &["ml", "keys"], true)],
+        public: vec![pattern(&[], &["open"], true)],
+        ..route(&[], false)
+    };
+    let pass = |route: &Route, path: &str| route.pass(&Method::GET, Path::parse(path).unwrap());
+    for path in [
+        "/ml/%252e%252e/admin/x",
+        "/ml/%25252e%25252e/admin/x",
+        "/ml/x%252f..%252f..%252fadmin",
+        "/ml/x;%252f..%252f..%252fadmin",
+        "/ml/%255c..%255c..%255cadmin",
+        "/%252e%252e/ml/x",
+        "/ml/%256beys/x",
+        "/ml/x/%252e%252e/keys/x",
+        "/open/%252e%252e/admin",
+    ] {
+        assert_eq!(pass(&listed, path), Err(Fault::PathNotAllowed), "{path}");
+    }
+    for path in [
+        "/ml/a%252Fb",
+        "/ml/100%25",
+        "/ml/a%252Fb/",
+        "/ml/%252e%252e/ml/x",
+    ] {
+        assert_eq!(pass(&listed, path), Ok(Passage::Attached), "{path}");
+    }
+    assert_eq!(pass(&listed, "/open/a%252Fb"), Ok(Passage::Public));
+    let unlisted = route(&[], false);
+    assert_eq!(pass(&unlisted, "/%252e%252e"), Ok(Passage::Attached));
+}

@@ -105,6 +105,20 @@ fn text_is_what_says_so_and_what_says_nothing() {
         "application/javascript",
         "application/x-www-form-urlencoded",
         "message/http",
+        "*/*",
+        "multipart/mixed; boundary=x",
+        "application/http",
+        "application/grpc-web-text+proto",
+        "application/grpc+json",
+        "application/x-yaml",
+        "application/x-javascript",
+        "application/json5",
+        "application/jsonl",
+        "application/toml",
+        "application/sql",
+        "application/jwt",
+        "\"application/json\"",
+        "image/png, application/json",
         "nonsense",
     ] {
         assert!(said(&[kind]), "{kind}");
@@ -116,6 +130,10 @@ fn text_is_what_says_so_and_what_says_nothing() {
         "image/png",
         "application/grpc+proto",
         "application/json-zip",
+        "application/grpc",
+        "application/grpc-web+proto",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "application/vnd.sqlite3",
     ] {
         assert!(!said(&[kind]), "{kind}");
     }
@@ -128,12 +146,37 @@ fn an_encoding_that_says_something_is_one() {
     for (coding, is) in [
         ("gzip", true),
         ("identity", false),
+        ("Identity", false),
+        ("none", false),
+        ("UTF-8", false),
         ("", false),
         ("identity, gzip", true),
     ] {
         let headers =
             HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
         assert_eq!(is_encoded(&headers), is, "{coding}");
+    }
+}
+
+#[test]
+fn a_charset_without_the_bytes_of_ascii_cannot_be_searched() {
+    for (kind, is) in [
+        ("text/plain; charset=utf-16", true),
+        ("text/plain;x=y; Charset = \"UTF-16LE\"", true),
+        ("text/plain; charset=utf-32be", true),
+        ("text/plain; charset=UTF-7", true),
+        ("text/plain; charset=ibm037", true),
+        ("text/plain; charset=cp1047", true),
+        ("text/plain; charset=ebcdic-us", true),
+        ("text/plain; charset=cp1252", false),
+        ("text/plain; charset=utf-8", false),
+        ("text/plain; charset=iso-8859-1", false),
+        ("text/plain; charset", false),
+        ("text/plain", false),
+    ] {
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        assert_eq!(is_in_other_characters(&headers), is, "{kind}");
     }
 }
 
