@@ -138,14 +138,30 @@ fn the_end_of_the_process_cuts_no_answer_before_pipelined_requests() {
 fn a_client_that_does_not_end_is_not_waited_for() {
     let world = World::new();
     let proxy = in_front_of(&world, refusing(2), "", "stall_timeout = '1s'");
-    let mut client = client::connect(proxy.address());
-    client.write_all(GET).unwrap();
-    assert_eq!(body_size(&mut client), 2);
     let open = "watsonx_auth_proxy_connections{listener=\"local\"}";
+    let mut client = client::connect(proxy.address());
+    client.write_all(&[GET, b"\r\n"].concat()).unwrap();
+    assert_eq!(body_size(&mut client), 2);
     assert!(proxy.metric(open) > 0.5, "it is still read");
     eventually("no place is taken", || {
         (proxy.metric(open) < 0.5).then_some(())
     });
+    world.end(proxy);
+}
+
+#[test]
+fn a_client_that_has_said_all_takes_no_place_after_the_end() {
+    let world = World::new();
+    let proxy = in_front_of(&world, refusing(2), "", "stall_timeout = '1h'");
+    let mut client = client::connect(proxy.address());
+    client.write_all(GET).unwrap();
+    assert_eq!(body_size(&mut client), 2);
+    let open = "watsonx_auth_proxy_connections{listener=\"local\"}";
+    let began = Instant::now();
+    eventually("no place is taken", || {
+        (proxy.metric(open) < 0.5).then_some(())
+    });
+    assert!(began.elapsed() < Duration::from_secs(20), "it lingers");
     world.end(proxy);
 }
 

@@ -26,7 +26,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    farewell::{linger, say_farewell},
+    farewell::{has_unread, linger, say_farewell},
     multiplexed,
     stream::Stream,
     vitals::Vitals,
@@ -139,11 +139,18 @@ async fn carry_requests(
                     Box::pin(tunnel.carry(stream, early)).await;
                 }
                 None => {
+                    let has_more = vitals.has_open_body()
+                        || !read.is_empty()
+                        || !parts.read_buf.is_empty()
+                        || has_unread(&stream);
                     // hyper leaves that to others where a request offered an upgrade, whatever came of it.
                     if !is_shut {
                         say_farewell(&mut stream).await;
                     }
-                    linger(stream, &vitals, &worker).await;
+                    // Most clients have said all by now; their places are wanted by others.
+                    if has_more {
+                        linger(stream, &vitals, &worker).await;
+                    }
                 }
             }
             None

@@ -1,10 +1,14 @@
 //! The end of a client's connection, so that the client gets all that was said to it.
 //!
 //! A socket that is closed with bytes of the client's unread, or that still gets some, is reset; and a reset takes from
-//! the client what it has not read yet. So the end is said first, and what comes is read and dropped until the client
-//! has ended as well.
+//! the client what it has not read yet. So, where there is more than was read, the end is said first, and what comes is
+//! read and dropped until the client has ended as well.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
@@ -18,6 +22,12 @@ use super::{
 pub(super) async fn say_farewell(stream: &mut Stream) {
     let end = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx));
     let _ = tokio::time::timeout(FAREWELL, end).await;
+}
+
+/// Whether something of the client's is to be read, as far as the runtime knows.
+pub(super) fn has_unread(stream: &Stream) -> bool {
+    let readable = stream.poll_readable(&mut Context::from_waker(Waker::noop()));
+    readable.is_ready()
 }
 
 /// Reads and drops what the client still sends behind our own end, until it ends as well, has sent nothing for a while,

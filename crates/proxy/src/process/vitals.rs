@@ -217,6 +217,11 @@ impl Vitals {
         self.look_due.take()
     }
 
+    /// Some of a body is still to come.
+    pub(super) fn has_open_body(&self) -> bool {
+        self.body_open.get()
+    }
+
     /// Both sides have said all; the client has to end, or to send what is dropped.
     pub(super) fn lingers(&self, is_draining: bool) {
         self.watch.arm(match is_draining {
