@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::{Declared, resolve};
-use crate::config::{Caller, ListenAddress, Listener, reading::Reading, wire::Table};
+use super::{Declared, resolve_each};
+use crate::config::{
+    Caller, ListenAddress,
+    reading::{Reading, Span},
+    wire::Table,
+};
 
 /// What a listener can know of those who come.
 pub(super) struct Ways<'a> {
@@ -89,10 +93,7 @@ pub(super) fn admitted(
 }
 
 /// The callers that are named, and where; `None` where a mistake was noted.
-fn named(
-    table: &mut Table<'_>,
-    callers: &[Declared<Caller>],
-) -> Option<Vec<(crate::config::reading::Span, usize)>> {
+fn named(table: &mut Table<'_>, callers: &[Declared<Caller>]) -> Option<Vec<(Span, usize)>> {
     let Some(key) = table.key("callers") else {
         return Some(Vec::new());
     };
@@ -103,27 +104,11 @@ fn named(
         reading.mistake(key, "callers is empty: nobody could come", hint);
         return None;
     }
-    let mut named: Vec<(_, usize)> = Vec::new();
-    let mut is_right = true;
-    for name in &names {
-        match resolve(reading, callers, name, "caller") {
-            None => is_right = false,
-            Some(index) if named.iter().any(|(_, other)| *other == index) => {
-                reading.mistake(name.span(), "named twice", "leave one out");
-            }
-            Some(index) => named.push((name.span(), index)),
-        }
-    }
-    is_right.then_some(named)
+    resolve_each(reading, callers, &names, "caller")
 }
 
 /// A condition that nobody can meet at this listener keeps the caller out for ever.
-fn refuse_what_cannot_hold(
-    reading: &Reading<'_>,
-    span: &crate::config::reading::Span,
-    caller: &Caller,
-    ways: &Ways<'_>,
-) {
+fn refuse_what_cannot_hold(reading: &Reading<'_>, span: &Span, caller: &Caller, ways: &Ways<'_>) {
     let name = &caller.name;
     let refuse = |what: &str, hint: &str| {
         reading.mistake(
@@ -148,25 +133,5 @@ fn refuse_what_cannot_hold(
     if ways.client_ca.is_none() && !caller.certificates.is_empty() {
         let hint = "tls = { …, client_ca = \"ca.crt\" } of the listener";
         refuse("has a certificate, and this listener asks for none", hint);
-    }
-}
-
-/// Nobody is to believe that a key opens something.
-pub(super) fn warn_of_callers_without_listener(
-    reading: &Reading<'_>,
-    listeners: &[Declared<Listener>],
-    callers: &[Declared<Caller>],
-) {
-    for (index, caller) in callers.iter().enumerate() {
-        let names_it = |one: &Declared<Listener>| {
-            (one.built.as_ref()).is_some_and(|one| one.callers.contains(&index))
-        };
-        if !listeners.iter().any(names_it) {
-            reading.warning(
-                caller.span.clone(),
-                "no listener names this caller",
-                format!("add \"{}\" to the callers of a listener", caller.name),
-            );
-        }
     }
 }

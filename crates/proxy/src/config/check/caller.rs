@@ -12,7 +12,7 @@ use super::{
     credential::Credential,
     form,
     header::{header_name, names_a_credential},
-    location, rate, resolve,
+    location, rate, read_each, resolve,
     route::CheckedRoute,
     trust::is_host,
 };
@@ -50,8 +50,8 @@ fn caller(
         );
     }
     let keys = keys(&mut table);
-    let certificates = read_each(&mut table, "certificate", certificate_name);
-    let networks = read_each(&mut table, "networks", network);
+    let certificates = one_or_more(&mut table, "certificate", certificate_name);
+    let networks = one_or_more(&mut table, "networks", network);
     let uids = numbers(&mut table, "uids");
     let gids = numbers(&mut table, "gids");
     let routes = reached(&mut table, routes);
@@ -106,7 +106,7 @@ fn keys(table: &mut Table<'_>) -> Option<Vec<Location>> {
 }
 
 /// A text or a list of them, each of which is to be right.
-fn read_each<T>(
+fn one_or_more<T>(
     table: &mut Table<'_>,
     key: &'static str,
     read: fn(&str) -> Result<T, Wrong>,
@@ -119,17 +119,7 @@ fn read_each<T>(
         _ => table.texts(key)?,
     };
     refuse_empty(table, key, texts.is_empty())?;
-    let right: Vec<_> = texts
-        .iter()
-        .filter_map(|text| match read(text.get_ref()) {
-            Ok(right) => Some(right),
-            Err(wrong) => {
-                table.reading.wrong(text.span(), wrong);
-                None
-            }
-        })
-        .collect();
-    (right.len() == texts.len()).then_some(right)
+    read_each(table.reading, &texts, read)
 }
 
 /// An empty list would read as "none of them" to one and as "any of them" to another.

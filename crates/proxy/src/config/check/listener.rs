@@ -1,27 +1,20 @@
 //! `[listener.NAME]`: addresses that clients connect to, and who can reach them.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use toml::Spanned;
 
 use super::{
     Declared, address,
     admission::{self, Ways},
-    location, resolve,
+    host::{hosts, origins},
+    location, resolve_each,
     route::CheckedRoute,
-    trust::is_host,
 };
-use crate::{
-    config::{
-        Caller, ListenAddress, Listener, ListenerTls, defaults,
-        reading::{Reading, Wrong},
-        wire::{Named, Table},
-    },
-    host::is_odd_number,
+use crate::config::{
+    Caller, ListenAddress, Listener, ListenerTls, defaults,
+    reading::Reading,
+    wire::{Named, Table},
 };
 
 /// A listener and where its address is written.
@@ -52,8 +45,10 @@ pub(super) fn listeners(
         })
         .collect();
     if listeners.iter().all(|listener| listener.built.is_some()) {
-        warn_of_routes_without_listener(reading, &listeners, routes);
-        admission::warn_of_callers_without_listener(reading, &listeners, callers);
+        let unserved = ("no listener serves this route", "routes");
+        warn_of_unnamed(reading, &listeners, routes, |one| &one.routes, unserved);
+        let unnamed = ("no listener names this caller", "callers");
+        warn_of_unnamed(reading, &listeners, callers, |one| &one.callers, unnamed);
     }
     listeners
 }
@@ -238,90 +233,6 @@ fn client_ca(tls: &mut Table<'_>) -> Option<Option<Spanned<PathBuf>>> {
     Some(Some(Spanned::new(span, location::file(tls, "client_ca")?)))
 }
 
-fn hosts(table: &mut Table<'_>) -> Option<Vec<String>> {
-    checked_list(table, "hosts", |text| {
-        const HINT: &str = "names without scheme and port: \"proxy.internal\"";
-        let address = text.parse::<IpAddr>();
-        let is_in_full = address.is_ok_and(|ip| !ip.to_string().eq_ignore_ascii_case(text));
-        match text {
-            _ if !is_host(text) => Err(Wrong::new("not a host name", HINT)),
-            _ if is_odd_number(text) || is_in_full => Err(Wrong::new(
-                "no request has its Host written like this",
-                "an address in its usual form: \"127.0.0.1\", \"fd00::1\"",
-            )),
-            _ => Ok(()),
-        }
-    })
-}
-
-fn origins(table: &mut Table<'_>) -> Option<Vec<String>> {
-    checked_list(table, "origins", origin)
-}
-
-/// An origin as browsers write it; any other form would never be met.
-fn origin(text: &str) -> Result<(), Wrong> {
-    let wrong = || {
-        Wrong::new(
-            "not an origin",
-            "scheme, host and port where it is not the usual one, each by its name: \"https://grafana.internal\"",
-        )
-    };
-    let (authority, usual) = match text.strip_prefix("https://") {
-        Some(rest) => (rest, 443),
-        None => (text.strip_prefix("http://").ok_or_else(wrong)?, 80),
-    };
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or_else(wrong)?;
-            address.parse::<Ipv6Addr>().map_err(|_| wrong())?;
-            (None, port)
-        }
-        None => {
-            let colon = authority.find(':').unwrap_or(authority.len());
-            (Some(&authority[..colon]), &authority[colon..])
-        }
-    };
-    let is_name = |host| is_host(host) && !is_odd_number(host);
-    if !host.is_none_or(is_name) {
-        return Err(wrong());
-    }
-    if port.is_empty() {
-        return Ok(());
-    }
-    let digits = port.strip_prefix(':').ok_or_else(wrong)?;
-    match digits.parse::<u16>() {
-        Ok(port) if port == usual => Err(Wrong::new(
-            "browsers leave out the usual port: no request would come from this origin",
-            "leave it out: \"https://grafana.internal\"",
-        )),
-        Ok(port) if port != 0 && port.to_string() == digits => Ok(()),
-        _ => Err(wrong()),
-    }
-}
-
-/// A list of names, in lower case; none where the key is not there.
-fn checked_list(
-    table: &mut Table<'_>,
-    key: &'static str,
-    check: impl Fn(&str) -> Result<(), Wrong>,
-) -> Option<Vec<String>> {
-    if table.key(key).is_none() {
-        return Some(Vec::new());
-    }
-    let texts = table.texts(key)?;
-    let right: Vec<_> = texts
-        .iter()
-        .filter_map(|text| match check(text.get_ref()) {
-            Ok(()) => Some(text.get_ref().to_ascii_lowercase()),
-            Err(wrong) => {
-                table.reading.wrong(text.span(), wrong);
-                None
-            }
-        })
-        .collect();
-    (right.len() == texts.len()).then_some(right)
-}
-
 fn max_head_size(table: &mut Table<'_>) -> Option<usize> {
     if table.key("max_head_size").is_none() {
         return Some(defaults::MAX_HEAD_SIZE);
@@ -344,18 +255,8 @@ fn served(table: &mut Table<'_>, routes: &[Declared<CheckedRoute>]) -> Option<Ve
         return Some((0..routes.len()).collect());
     }
     let names = table.texts("routes")?;
-    let mut served = Vec::new();
-    for name in &names {
-        let index = resolve(table.reading, routes, name, "route")?;
-        if served.contains(&index) {
-            table
-                .reading
-                .mistake(name.span(), "named twice", "leave one out");
-        } else {
-            served.push(index);
-        }
-    }
-    Some(served)
+    let served = resolve_each(table.reading, routes, &names, "route")?;
+    Some(served.into_iter().map(|(_, index)| index).collect())
 }
 
 fn refuse_unlimited_routes(
@@ -398,23 +299,21 @@ fn refuse_two_of_one_path(
     }
 }
 
-fn warn_of_routes_without_listener(
+/// Nobody is to believe that a table does something: what no listener names is told.
+fn warn_of_unnamed<T>(
     reading: &Reading<'_>,
     listeners: &[Declared<Listener>],
-    routes: &[Declared<CheckedRoute>],
+    declared: &[Declared<T>],
+    named: fn(&Listener) -> &[usize],
+    (what, key): (&'static str, &str),
 ) {
-    for (index, route) in routes.iter().enumerate() {
-        let is_served = |one: &Declared<Listener>| {
-            one.built
-                .as_ref()
-                .is_some_and(|listener| listener.routes.contains(&index))
+    for (index, one) in declared.iter().enumerate() {
+        let names_it = |listener: &Declared<Listener>| {
+            (listener.built.as_ref()).is_some_and(|built| named(built).contains(&index))
         };
-        if !listeners.iter().any(is_served) {
-            reading.warning(
-                route.span.clone(),
-                "no listener serves this route",
-                format!("add \"{}\" to the routes of a listener", route.name),
-            );
+        if !listeners.iter().any(names_it) {
+            let hint = format!("add \"{}\" to the {key} of a listener", one.name);
+            reading.warning(one.span.clone(), what, hint);
         }
     }
 }

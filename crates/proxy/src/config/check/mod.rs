@@ -12,6 +12,7 @@ mod credential;
 mod form;
 mod header;
 mod home;
+mod host;
 mod listener;
 mod location;
 mod path;
@@ -31,7 +32,7 @@ use toml::Spanned;
 
 use super::{
     Admin, Config, Log, defaults,
-    reading::{Reading, Wrong},
+    reading::{Reading, Span, Wrong},
     wire::{Table, suggest},
 };
 
@@ -100,7 +101,7 @@ pub(super) fn check(mut root: Table<'_>) -> Option<Config> {
 struct Declared<T> {
     name: Arc<str>,
     /// Where it is named.
-    span: super::reading::Span,
+    span: Span,
     built: Option<T>,
 }
 
@@ -137,6 +138,44 @@ fn resolve<T>(
         );
     }
     found
+}
+
+/// Indexes of the tables that are named, each with where it is named, and each once; `None` where one is not there.
+fn resolve_each<T>(
+    reading: &Reading<'_>,
+    declared: &[Declared<T>],
+    names: &[Spanned<String>],
+    kind: &str,
+) -> Option<Vec<(Span, usize)>> {
+    let mut found: Vec<(_, usize)> = Vec::new();
+    let mut are_all = true;
+    for name in names {
+        match resolve(reading, declared, name, kind) {
+            None => are_all = false,
+            Some(index) if found.iter().any(|(_, other)| *other == index) => {
+                reading.mistake(name.span(), "named twice", "leave one out");
+            }
+            Some(index) => found.push((name.span(), index)),
+        }
+    }
+    are_all.then_some(found)
+}
+
+/// What texts mean, where all of them are right.
+fn read_each<T>(
+    reading: &Reading<'_>,
+    texts: &[Spanned<String>],
+    read: impl Fn(&str) -> Result<T, Wrong>,
+) -> Option<Vec<T>> {
+    let right = texts.iter().filter_map(|text| match read(text.get_ref()) {
+        Ok(right) => Some(right),
+        Err(wrong) => {
+            reading.wrong(text.span(), wrong);
+            None
+        }
+    });
+    let right: Vec<_> = right.collect();
+    (right.len() == texts.len()).then_some(right)
 }
 
 fn log(mut table: Table<'_>) -> Option<Log> {
