@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     fingerprint::Fingerprint,
     needle::{Needle, masked},
-    rewrite::Target,
+    rewrite::{Target, take_out},
 };
 use crate::{config::Place, fault::Fault};
 
@@ -237,17 +237,12 @@ impl Built {
     /// Overwrites the value with `*` wherever it stands in a header of an answer, and takes out a header that has it in
     /// its name; says whether it stood there.
     pub fn mask(&self, headers: &mut HeaderMap) -> bool {
-        let has_it = |name: &&HeaderName| {
+        let mut found = take_out(headers, |name| {
             let name = name.as_str().as_bytes();
             self.needles
                 .iter()
                 .any(|needle| needle.stands_in_name(name))
-        };
-        let named: SmallVec<[HeaderName; 1]> = headers.keys().filter(has_it).cloned().collect();
-        let mut found = !named.is_empty();
-        for name in named {
-            headers.remove(name);
-        }
+        });
         for value in headers.values_mut() {
             if let Some(masked) = self.masked(value.as_bytes()) {
                 *value = HeaderValue::from_bytes(&masked).expect("asterisks may stand in a header");

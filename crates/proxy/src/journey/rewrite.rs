@@ -82,15 +82,7 @@ impl Rewrite {
         let keeps_te = asks_for_trailers(&head.headers);
         let keeps_expect = !expects_leave(&head.headers) || may_wait_for_leave(head);
         let nominated = nominated(&head.headers);
-        let dropped: SmallVec<[HeaderName; 8]> = head
-            .headers
-            .keys()
-            .filter(|name| self.is_dropped(name, &nominated))
-            .cloned()
-            .collect();
-        for name in dropped {
-            head.headers.remove(name);
-        }
+        take_out(&mut head.headers, |name| self.is_dropped(name, &nominated));
         if !keeps_expect {
             head.headers.remove(header::EXPECT);
         }
@@ -118,14 +110,9 @@ impl Rewrite {
     /// does what would frame or address the message after the fact.
     pub fn trailers(&self, trailers: &mut HeaderMap) {
         let nominated = nominated(trailers);
-        let dropped: SmallVec<[HeaderName; 2]> = trailers
-            .keys()
-            .filter(|name| FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated))
-            .cloned()
-            .collect();
-        for name in dropped {
-            trailers.remove(name);
-        }
+        take_out(trailers, |name| {
+            FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated)
+        });
     }
 
     /// The target as it goes upstream, with everything in it but the credential.
@@ -216,13 +203,20 @@ fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
 /// Takes out what belongs to one connection only, in either direction; framing is left to hyper.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let nominated = nominated(headers);
-    let is_of_one =
-        |name: &&HeaderName| OF_ONE_CONNECTION.contains(name) || nominated.contains(name);
-    // One look at all of them costs less than to look each name up.
-    let dropped: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_of_one).cloned().collect();
-    for name in dropped {
+    take_out(headers, |name| {
+        OF_ONE_CONNECTION.contains(name) || nominated.contains(name)
+    });
+}
+
+/// Takes out all headers of names that are to go; says whether there were any. One look at each name costs less than to
+/// look each one up.
+pub fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> bool {
+    let names = headers.keys().filter(|name| goes(name));
+    let names: SmallVec<[HeaderName; 8]> = names.cloned().collect();
+    for name in &names {
         headers.remove(name);
     }
+    !names.is_empty()
 }
 
 /// Refuses a request whose [framing](framing_is_clear) two readers may take for different ones.
@@ -275,12 +269,6 @@ fn may_wait_for_leave(head: &Parts) -> bool {
 
 /// The headers that `Connection` names; never those that frame or address the message.
 fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
-    // As nearly all messages have it.
-    if headers.get(header::CONNECTION).is_none_or(|said| {
-        said == "keep-alive" && headers.get_all(header::CONNECTION).iter().count() == 1
-    }) {
-        return SmallVec::new();
-    }
     let lists = headers
         .get_all(header::CONNECTION)
         .iter()
