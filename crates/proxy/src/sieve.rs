@@ -80,8 +80,7 @@ impl<S> Sieve<S> {
             self.head_size += 1;
             at += 1;
             if self.head_size == HEAD {
-                let [high, middle, low, ..] = self.head;
-                self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                self.left = length(&self.head);
                 self.head_size = 0;
             }
         }
@@ -167,10 +166,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sieve<S> {
     }
 }
 
-const PREFACE: usize = 24;
+/// The length of a frame's payload, which its head begins with.
+pub(crate) fn length(head: &[u8]) -> usize {
+    let [high, middle, low] = [head[0], head[1], head[2]].map(usize::from);
+    high << 16 | middle << 8 | low
+}
 
-/// The size of a frame's head, and where in it the flags are.
-const HEAD: usize = 9;
+/// What a client begins with, in bytes.
+pub(crate) const PREFACE: usize = 24;
+
+/// The size of a frame's head.
+pub(crate) const HEAD: usize = 9;
+
+/// Where in it the flags are.
 const FLAGS: usize = 4;
 
 /// Three bytes of length, one of kind.

@@ -27,6 +27,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     farewell::{has_unread, linger, say_farewell},
+    life::Life,
     multiplexed,
     stream::Stream,
     vitals::Vitals,
@@ -165,13 +166,12 @@ fn over_http2(
     listener: usize,
     worker: Rc<Worker>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
-    let (peer, limits) = (vitals.peer(), vitals.limits());
+    let life = Rc::new(Life::new(vitals, &worker));
     Box::pin(multiplexed::keep(
         rest.stream,
         rest.read,
-        peer,
+        life,
         listener,
-        limits,
         worker,
     ))
 }

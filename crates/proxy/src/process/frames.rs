@@ -1,5 +1,7 @@
 //! How far a client has come in what it sends over HTTP/2: whether a frame, or a head in several of them, is open.
 
+use crate::sieve::{HEAD, PREFACE, length};
+
 /// The place in a client's frames; it counts bytes and understands nothing else.
 #[derive(Debug)]
 pub struct Frames {
@@ -54,19 +56,14 @@ impl Frames {
     }
 
     fn begin(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.head;
-        self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let [.., kind, flags, _, _, _, _] = self.head;
+        self.left = length(&self.head);
         self.head_size = 0;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_head = flags & END_HEADERS == 0;
         }
     }
 }
-
-const PREFACE: usize = 24;
-
-/// The size of a frame's head.
-const HEAD: usize = 9;
 
 const HEADERS: u8 = 1;
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     frames::Frames,
-    vitals::{FAREWELL, Limits},
+    vitals::{FAREWELL, Limits, Vitals},
     worker::Worker,
 };
 use crate::{
@@ -50,16 +50,12 @@ pub(super) struct Turn {
 }
 
 impl Life {
-    pub(super) fn new(
-        peer: Peer,
-        certificate: Option<Rc<Names>>,
-        limits: Limits,
-        worker: &Worker,
-    ) -> Self {
+    /// That of a connection of which so much is known.
+    pub(super) fn new(vitals: &Vitals, worker: &Worker) -> Self {
         Self {
-            peer,
-            certificate,
-            limits,
+            peer: vitals.peer(),
+            certificate: vitals.certificate(),
+            limits: vitals.limits(),
             watch: worker.sweeper().watch(),
             unfinished: worker.sweeper().watch(),
             frames: RefCell::new(Frames::default()),
@@ -69,6 +65,10 @@ impl Life {
             called_off: Cell::new(0),
             latest: RefCell::new(None),
         }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub(super) fn begins(&self, turn: &Rc<Turn>) {

@@ -25,24 +25,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     life::{Life, Turn},
     stream::Stream,
-    vitals::Limits,
     worker::Worker,
 };
 use crate::{
-    journey::{admit::Peer, answer::Answer, travel, upload::Cut},
+    journey::{answer::Answer, travel, upload::Cut},
     sieve::Sieve,
 };
 
 /// Keeps a connection until one side ends it; `read` is what the client has said on it so far.
-pub async fn keep(
+pub(super) async fn keep(
     stream: Stream,
     read: Bytes,
-    peer: Peer,
+    life: Rc<Life>,
     listener: usize,
-    limits: Limits,
     worker: Rc<Worker>,
 ) {
-    let life = Rc::new(Life::new(peer, stream.names(), limits, &worker));
     life.awaits_client();
     let io = TokioIo::new(Sieve::of_client(Watched {
         stream,
@@ -66,7 +63,7 @@ pub async fn keep(
         .initial_connection_window_size(MOST_STREAMS * STREAM_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_local_error_reset_streams(MOST_LOCAL_RESETS)
-        .max_header_list_size(u32::try_from(limits.max_head_size).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(life.limits().max_head_size).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut told_to_end = false;
     poll_fn(|cx| {

@@ -94,6 +94,10 @@ impl Vitals {
         self.peer
     }
 
+    pub(super) fn certificate(&self) -> Option<Rc<Names>> {
+        self.certificate.get().cloned()
+    }
+
     /// The handshake has shown a certificate with these names.
     pub(super) fn shows(&self, names: Rc<Names>) {
         self.certificate.get_or_init(|| names);
