@@ -128,15 +128,15 @@ impl Callers {
     /// for a key, is the client's own and stays, where it is sure that no key is in it.
     fn take_key(&self, headers: &mut HeaderMap) -> Option<Fingerprint> {
         let of_its_own = headers.get_all(PROXY_KEY).iter();
-        let of_its_own: SmallVec<[_; 1]> = of_its_own
+        let of_its_own: Fingerprints = of_its_own
             .map(|key| Fingerprint::of(key.as_bytes()))
             .collect();
         let authorization = headers.get_all(header::AUTHORIZATION).iter();
-        let authorization: SmallVec<[_; 1]> = authorization
+        let authorization: Fingerprints = authorization
             .filter_map(key_in)
             .map(|key| Fingerprint::of(&key))
             .collect();
-        let is_own = headers.contains_key(PROXY_KEY);
+        let is_own = !of_its_own.is_empty();
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let goes_on = match (values.next(), values.next()) {
             (Some(value), None) => {
@@ -148,19 +148,14 @@ impl Callers {
         if !goes_on {
             headers.remove(header::AUTHORIZATION);
         }
+        let keys = if is_own { of_its_own } else { authorization };
         // Two of them are none: which one would be meant?
-        match if is_own {
-            of_its_own.as_slice()
-        } else {
-            authorization.as_slice()
-        } {
-            [key] => Some(*key),
+        match keys[..] {
+            [key] => Some(key),
             _ => None,
         }
     }
-}
 
-impl Callers {
     /// Whether an `Authorization` is one scheme and one value, and neither that nor the user or password in it is a key of
     /// anybody's. Anything else could hide one from this look, and not from the next reader's.
     fn is_free_of_keys(&self, authorization: &[u8]) -> bool {
@@ -177,12 +172,8 @@ impl Callers {
             None => (pair, &[][..]),
         };
         let places = [value, pair, user, password].map(Fingerprint::of);
-        let is_key = |key: &Fingerprint| {
-            let opened = self.all.iter().map(|caller| caller.has(key));
-            opened.fold(Choice::from(0), |any, one| any | one)
-        };
-        let found = places.iter().map(is_key);
-        !bool::from(found.fold(Choice::from(0), |any, one| any | one))
+        let is_key = |key: &Fingerprint| any(self.all.iter().map(|caller| caller.has(key)));
+        !bool::from(any(places.iter().map(is_key)))
     }
 }
 
@@ -238,11 +229,7 @@ impl Caller {
 
     /// Whether it is one of its keys; all of them are compared.
     fn has(&self, presented: &Fingerprint) -> Choice {
-        let one = |cell: &Arc<KeyCell>| cell.is(presented);
-        self.keys
-            .iter()
-            .map(one)
-            .fold(Choice::from(0), |any, one| any | one)
+        any(self.keys.iter().map(|cell| cell.is(presented)))
     }
 }
 
@@ -303,6 +290,11 @@ impl Names {
     }
 }
 
+/// Whether one of them is; all are looked at, so that the time says nothing.
+fn any(choices: impl Iterator<Item = Choice>) -> Choice {
+    choices.fold(Choice::from(0), |any, one| any | one)
+}
+
 /// A word, one space, and what RFC 9110 calls `token68`; `None` for anything else.
 fn scheme_and_value(authorization: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = memchr::memchr(b' ', authorization)?;
@@ -342,6 +334,8 @@ const AS_IT_COMES: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
+
+type Fingerprints = SmallVec<[Fingerprint; 1]>;
 
 /// The proxy's own header for keys.
 pub const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");

@@ -187,7 +187,7 @@ proptest! {
         borders.extend([0, text.len()]);
         borders.sort_unstable();
         let mut scrub = scrub(&[&value]);
-        // No character has a longer spelling than `%2525xx`.
+        // No character of these has a longer spelling than `%2525xx`.
         let longest = value.len() * 7;
         let (mut out, mut came) = (Vec::new(), 0);
         for border in borders.windows(2) {
