@@ -29,6 +29,7 @@ pub mod token_endpoints;
 pub mod trip;
 pub mod upgrade;
 pub mod upload;
+pub mod view;
 
 use std::{fmt, rc::Rc, sync::Arc};
 
@@ -47,21 +48,17 @@ use self::{
     caller::{Callers, Names},
     decoy::Login,
     forward::Again,
-    kept::Memory,
     limit::Limit,
-    pool::{Pool, Upstream},
+    pool::Upstream,
     rate::Rate,
     replay::Spare,
     route::{Passage, Path, Route},
     scrub::Scrub,
     trip::Trip,
     upload::Upload,
+    view::View,
 };
-use crate::{
-    fault::{Fault, Rule},
-    sweep::Sweeper,
-    tally::{RouteTally, Tally},
-};
+use crate::fault::{Fault, Rule};
 
 /// Everything that requests are decided by; built whole from a configuration and swapped whole.
 #[derive(Debug)]
@@ -89,23 +86,6 @@ pub struct ListenerPlan {
     pub routes: Vec<usize>,
 }
 
-/// One worker's view of the plan: with its own header values and its own connections.
-#[derive(Debug)]
-pub struct View {
-    plan: Arc<Plan>,
-    routes: Vec<RouteView>,
-    pools: Vec<Rc<Pool>>,
-    /// For copies of request bodies.
-    memory: Rc<Memory>,
-    unrouted: Rc<RouteTally>,
-}
-
-#[derive(Debug)]
-struct RouteView {
-    attachers: Vec<Attacher>,
-    tally: Rc<RouteTally>,
-}
-
 /// A request's turn on its client's connection, as far as the journey has to tell it something.
 pub trait Client: fmt::Debug {
     /// The other end.
@@ -122,71 +102,6 @@ pub trait Client: fmt::Debug {
     fn body_dropped(&self);
     /// The answer has ended, well or not.
     fn answered(&self);
-}
-
-impl View {
-    /// A view for one worker.
-    pub fn new(plan: Arc<Plan>, sweeper: &Rc<Sweeper>, memory: &Rc<Memory>, tally: &Tally) -> Self {
-        let view = |route: &Route| RouteView {
-            attachers: route.attach.iter().cloned().map(Attacher::new).collect(),
-            tally: tally.route(&route.name),
-        };
-        Self {
-            routes: plan.routes.iter().map(view).collect(),
-            pools: plan
-                .upstreams
-                .iter()
-                .map(|up| Pool::new(Arc::clone(up), Rc::clone(sweeper), tally))
-                .collect(),
-            memory: Rc::clone(memory),
-            unrouted: tally.route(&Arc::from(UNROUTED)),
-            plan,
-        }
-    }
-
-    /// Closes upstream connections that have been idle for too long, and lets go of values that are no longer in
-    /// force, with the connections whose buffers may still hold one.
-    pub fn reap(&self) {
-        let now = Instant::now();
-        for (route, mine) in self.plan.routes.iter().zip(&self.routes) {
-            let ceased = mine.attachers.iter().filter(|attacher| attacher.let_go());
-            if ceased.count() > 0 {
-                self.pools[route.upstream].renew();
-            }
-        }
-        self.pools.iter().for_each(|pool| pool.reap(now));
-    }
-
-    /// Lets go of all values that were built: nobody is here to send them.
-    pub fn forget(&self) {
-        let attachers = self.routes.iter().flat_map(|route| &route.attachers);
-        attachers.for_each(Attacher::forget);
-    }
-
-    /// Closes all idle upstream connections.
-    pub fn drop_idle(&self) {
-        self.pools.iter().for_each(|pool| pool.drop_idle());
-    }
-
-    /// Makes the trailers of a request on a route fit to be sent.
-    fn clean_trailers(&self, route: usize, trailers: &mut HeaderMap) {
-        self.plan.routes[route].rewrite.trailers(trailers);
-    }
-
-    /// The route that takes a path, and the path as it goes upstream.
-    fn find<'a>(
-        &self,
-        listener: &ListenerPlan,
-        host: &str,
-        path: Path<'a>,
-    ) -> Result<(usize, Path<'a>), Fault> {
-        let take = |index: &usize| {
-            self.plan.routes[*index]
-                .take(host, path)
-                .map(|path| (*index, path))
-        };
-        listener.routes.iter().find_map(take).ok_or(Fault::NoRoute)
-    }
 }
 
 /// Takes a request from the client through all steps; there is always an answer.

@@ -15,9 +15,10 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    Client, View,
+    Client,
     kept::{Charge, Kept, Memory},
     upload::Upload,
+    view::View,
 };
 use crate::fault::Fault;
 

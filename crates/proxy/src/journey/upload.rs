@@ -22,7 +22,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Client, View, kept::Kept, progress::Progress};
+use super::{Client, kept::Kept, progress::Progress, view::View};
 use crate::{fault::Fault, sweep::Watch};
 
 /// A request body.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    journey::{Plan, UNROUTED, View, kept::Memory},
+    journey::{Plan, UNROUTED, kept::Memory, view::View},
     sweep::Sweeper,
     tally::{Counts, Tally},
 };
