@@ -7,7 +7,7 @@ use simulator::{Options, Simulator};
 
 use crate::{
     proxy::{USUAL_ROUTES, World, assert_no_secret, run},
-    scripted::scripted,
+    scripted::{scripted, tls_server},
 };
 
 /// The end, what was printed with what differs from run to run masked, and proof that no secret is in it.
@@ -175,7 +175,7 @@ fn a_certificate_that_signs_itself_is_pinned_as_told() {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).unwrap();
-    let address = tls_server(certificate.der().clone(), &key);
+    let address = hangs_up(certificate.der().clone(), &key);
     let config = |tls: &str| {
         format!(
             "listener.local = {{ address = '127.0.0.1:0' }}\n[upstream.own]\nurl = 'https://localhost:{}'\n{tls}\n\
@@ -325,27 +325,11 @@ fn a_license_service_that_takes_no_token_by_its_url() {
 }
 
 /// A server that shakes hands with whoever trusts it, and hangs up.
-fn tls_server(
+fn hangs_up(
     certificate: rustls::pki_types::CertificateDer<'static>,
     key: &rcgen::KeyPair,
 ) -> std::net::SocketAddr {
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let config = rustls::ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let config = std::sync::Arc::new(config);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut connection = rustls::ServerConnection::new(config.clone()).unwrap();
-            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
-        }
-    });
-    address
+    tls_server(certificate, key, |mut connection, mut stream| {
+        while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+    })
 }

@@ -49,6 +49,24 @@ fn a_hang_up_ends_nothing() {
 }
 
 #[test]
+fn a_killed_process_leaves_nothing_in_the_way_of_the_next() {
+    let world = World::new();
+    let mut proxy = world.usual();
+    proxy.ready();
+    let address = proxy.address();
+    let _idle = client::connect(address);
+    let slow = slow_request(&world, &proxy, 20_000);
+    proxy.signal(Signal::KILL);
+    assert_eq!(proxy.wait().code(), None);
+    drop(slow);
+    let again = world.start(&USUAL_ROUTES.replace("127.0.0.1:0", &address.to_string()));
+    again.ready();
+    assert_eq!(again.address(), address);
+    assert_eq!(again.get("/simulator/status/200", &[]).status, 200);
+    world.end(again);
+}
+
+#[test]
 fn not_ready_while_it_drains() {
     let world = World::new();
     let config = world.config("drain_delay = '2s'\n", USUAL_ROUTES);

@@ -71,6 +71,7 @@ mod the_credential_does_not_come_back;
 mod the_credential_is_never_indexed;
 mod the_former_license_token_is_tried;
 mod tls_both_ways;
+mod tls_ends_in_order;
 mod token_endpoints_are_closed;
 mod token_is_printed_alone;
 mod upgrades_are_no_way_in;

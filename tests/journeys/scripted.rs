@@ -1,9 +1,15 @@
 //! Upstreams that do exactly what a test wants, and a proxy in front of one.
 
 use std::{
-    io::Read as _,
+    io::Read,
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     thread,
+};
+
+use rustls::{
+    ServerConfig, ServerConnection,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
 };
 
 use crate::{
@@ -17,10 +23,10 @@ pub(crate) fn scripted(
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let script = std::sync::Arc::new(script);
+    let script = Arc::new(script);
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, script) = (stream.unwrap(), std::sync::Arc::clone(&script));
+            let (mut stream, script) = (stream.unwrap(), Arc::clone(&script));
             thread::spawn(move || {
                 if let Some(head) = head(&mut stream) {
                     script(&mut stream, head);
@@ -31,8 +37,36 @@ pub(crate) fn scripted(
     address
 }
 
+/// A server that speaks TLS with this certificate; each connection is served in a thread of its own.
+pub(crate) fn tls_server(
+    certificate: CertificateDer<'static>,
+    key: &rcgen::KeyPair,
+    serve: impl Fn(ServerConnection, TcpStream) + Send + Sync + 'static,
+) -> SocketAddr {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, serve) = (stream.unwrap(), Arc::clone(&serve));
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            thread::spawn(move || serve(connection, stream));
+        }
+    });
+    address
+}
+
 /// The next head on a connection, byte by byte, so that nothing of what follows is taken; `None` at its end.
-pub(crate) fn head(stream: &mut TcpStream) -> Option<String> {
+pub(crate) fn head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     while client::find(&head, b"\r\n\r\n").is_none() {
         let mut byte = [0];
