@@ -19,6 +19,8 @@ type Tick = u32;
 /// How far apart ticks are.
 pub const TICK: Duration = Duration::from_millis(250);
 
+const PER_SECOND: Tick = 1_000_000_000 / TICK.subsec_nanos();
+
 /// The clock of one worker and everything that it may have to wake.
 #[derive(Debug)]
 pub struct Sweeper {
@@ -123,16 +125,14 @@ impl Watched {
 impl Watch {
     /// Sets the deadline to `within` from now.
     pub fn arm(&self, within: Duration) {
-        let ticks = within.as_millis().div_ceil(TICK.as_millis());
-        let ticks = Tick::try_from(ticks).unwrap_or(NEVER);
+        let of_seconds = within.as_secs().saturating_mul(u64::from(PER_SECOND));
+        let of_rest = within.subsec_nanos().div_ceil(TICK.subsec_nanos());
+        let ticks = of_seconds.saturating_add(u64::from(of_rest) + 1);
         // One more tick: the present one has already begun.
-        self.watched.deadline.set(
-            self.sweeper
-                .now
-                .get()
-                .saturating_add(ticks)
-                .saturating_add(1),
-        );
+        let deadline = u64::from(self.sweeper.now.get()).saturating_add(ticks);
+        self.watched
+            .deadline
+            .set(Tick::try_from(deadline).unwrap_or(NEVER));
     }
 
     /// Takes the deadline away.

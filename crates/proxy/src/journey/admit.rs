@@ -2,12 +2,15 @@
 //! another unix user must not.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    rc::Rc,
     str::FromStr,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, header, request::Parts};
 
+use super::survey::{Several, Survey};
 use crate::{
     fault::{Fault, Rule},
     host::is_odd_number,
@@ -71,12 +74,51 @@ impl Users {
 /// What was learnt about a caller that may pass.
 #[derive(Debug)]
 pub struct Admitted {
-    /// The `Host`, lower case, without port and brackets.
-    pub host: String,
+    /// What it calls us.
+    pub host: Rc<Host>,
     /// The listed foreign origin that the call comes from, to be told to the browser in the answer.
     pub origin: Option<HeaderValue>,
     /// The browser only asks whether it may call.
     pub preflight: bool,
+}
+
+/// What a `Host` says.
+#[derive(Debug)]
+pub struct Host {
+    /// As it came.
+    authority: Box<[u8]>,
+    /// Lower case, without port and brackets.
+    pub name: String,
+    /// The address that it is, if it is one.
+    address: Option<IpAddr>,
+}
+
+/// The last `Host` that was read: nearly all clients of a worker say the same.
+#[derive(Debug, Default)]
+pub struct LastHost(RefCell<Option<Rc<Host>>>);
+
+impl Host {
+    fn parse(authority: &[u8]) -> Option<Self> {
+        let name = host_of(str::from_utf8(authority).ok()?)?.to_ascii_lowercase();
+        Some(Self {
+            authority: authority.into(),
+            address: IpAddr::from_str(&name).ok().map(|ip| ip.to_canonical()),
+            name,
+        })
+    }
+}
+
+impl LastHost {
+    fn read(&self, authority: &HeaderValue) -> Result<Rc<Host>, Fault> {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some(host) if *host.authority == *authority.as_bytes() => Ok(Rc::clone(host)),
+            _ => {
+                let host = Host::parse(authority.as_bytes()).ok_or(Fault::BadRequest)?;
+                Ok(Rc::clone(last.insert(Rc::new(host))))
+            }
+        }
+    }
 }
 
 impl Admission {
@@ -85,7 +127,13 @@ impl Admission {
     /// # Errors
     /// `bad_request` for a missing, repeated or contradicted `Host`; `method_not_allowed` for `TRACE` and
     /// `CONNECT`; `caller_not_allowed` by the rules of host, origin and user.
-    pub fn admit(&self, peer: &Peer, head: &Parts) -> Result<Admitted, Fault> {
+    pub fn admit(
+        &self,
+        peer: &Peer,
+        head: &Parts,
+        headers: Survey<'_>,
+        last_host: &LastHost,
+    ) -> Result<Admitted, Fault> {
         if head.method == Method::TRACE || head.method == Method::CONNECT {
             return Err(Fault::MethodNotAllowed);
         }
@@ -94,19 +142,15 @@ impl Admission {
         {
             return Err(Fault::CallerNotAllowed(Rule::User));
         }
-        let authority = self.authority(head)?;
-        let host = host_of(authority)
-            .ok_or(Fault::BadRequest)?
-            .to_ascii_lowercase();
+        let authority = self.authority(head, headers)?;
+        let host = last_host.read(authority)?;
         if !self.any_host && !self.answers_to(&host, peer) {
             return Err(Fault::CallerNotAllowed(Rule::Host));
         }
-        let origin = self.origin(authority, &head.method, &head.headers)?;
+        let origin = self.origin(authority, &head.method, headers)?;
         let preflight = origin.is_some()
             && head.method == Method::OPTIONS
-            && head
-                .headers
-                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+            && headers.has(&header::ACCESS_CONTROL_REQUEST_METHOD);
         Ok(Admitted {
             host,
             origin,
@@ -115,15 +159,15 @@ impl Admission {
     }
 
     /// The one `Host`; an absolute target must say the same.
-    fn authority<'a>(&self, head: &'a Parts) -> Result<&'a str, Fault> {
-        let mut hosts = head.headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+    fn authority<'a>(&self, head: &Parts, headers: Survey<'a>) -> Result<&'a HeaderValue, Fault> {
+        let Ok(Some(host)) = headers.only(&header::HOST) else {
             return Err(Fault::BadRequest);
         };
-        let host = host.to_str().map_err(|_| Fault::BadRequest)?;
         if let Some(target) = head.uri.authority() {
             let scheme = if self.tls { "https" } else { "http" };
-            if head.uri.scheme_str() != Some(scheme) || !target.as_str().eq_ignore_ascii_case(host)
+            let target = target.as_str().as_bytes();
+            if head.uri.scheme_str() != Some(scheme)
+                || !target.eq_ignore_ascii_case(host.as_bytes())
             {
                 return Err(Fault::BadRequest);
             }
@@ -132,39 +176,41 @@ impl Admission {
     }
 
     /// DNS rebinding needs a name of the attacker's, so only names that cannot be one are answered to.
-    fn answers_to(&self, host: &str, peer: &Peer) -> bool {
-        if host == "localhost" || self.hosts.iter().any(|listed| listed == host) {
+    fn answers_to(&self, host: &Host, peer: &Peer) -> bool {
+        if host.name == "localhost" || self.hosts.contains(&host.name) {
             return true;
         }
-        let Ok(address) = IpAddr::from_str(host) else {
+        let Some(address) = host.address else {
             return false;
         };
         let came_in_on = match peer {
             Peer::Tcp { local, .. } => Some(local.ip().to_canonical()),
             Peer::Unix { .. } => None,
         };
-        let address = address.to_canonical();
         address.is_loopback() || came_in_on == Some(address)
     }
 
     /// Browsers name the page that calls: it must be ours, listed, or a person who follows a link.
     fn origin(
         &self,
-        authority: &str,
+        authority: &HeaderValue,
         method: &Method,
-        headers: &HeaderMap,
+        headers: Survey<'_>,
     ) -> Result<Option<HeaderValue>, Fault> {
         let foreign = Err(Fault::CallerNotAllowed(Rule::Origin));
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else {
-            let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-            return match site {
-                None | Some(b"none" | b"same-origin") => Ok(None),
-                Some(_) if *method == Method::GET && is_navigation(headers) => Ok(None),
-                Some(_) => foreign,
-            };
+        let origin = match headers.only(&header::ORIGIN) {
+            Ok(Some(origin)) => origin,
+            Ok(None) => {
+                let site = headers.first(&SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+                return match site {
+                    None | Some(b"none" | b"same-origin") => Ok(None),
+                    Some(_) if *method == Method::GET && is_navigation(headers) => Ok(None),
+                    Some(_) => foreign,
+                };
+            }
+            Err(Several) => return foreign,
         };
-        let (Ok(text), None) = (origin.to_str(), origins.next()) else {
+        let Ok(text) = origin.to_str() else {
             return foreign;
         };
         let text = text.to_ascii_lowercase();
@@ -172,7 +218,7 @@ impl Admission {
         let ours = text
             .strip_prefix(scheme)
             .and_then(|rest| rest.strip_prefix("://"))
-            .is_some_and(|rest| rest.eq_ignore_ascii_case(authority));
+            .is_some_and(|rest| rest.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
         match ours {
             true => Ok(None),
             false if self.origins.contains(&text) => Ok(Some(origin.clone())),
@@ -182,10 +228,10 @@ impl Admission {
 }
 
 /// A person follows a link to a page, as opposed to a page that fetches.
-fn is_navigation(headers: &HeaderMap) -> bool {
+fn is_navigation(headers: Survey<'_>) -> bool {
     let is = |name: HeaderName, value: &[u8]| {
         headers
-            .get(name)
+            .first(&name)
             .is_some_and(|found| found.as_bytes() == value)
     };
     is(SEC_FETCH_MODE, b"navigate") && is(SEC_FETCH_DEST, b"document")

@@ -33,7 +33,7 @@ use crate::{fault::Fault, sweep::Watch};
 pub struct Answer {
     source: Source,
     /// The record of the journey; it ends when the answer does, unless a tunnel has it.
-    trip: Option<Trip>,
+    trip: Option<Box<Trip>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub enum Carrier {
 
 impl Answer {
     /// An answer that the proxy made.
-    pub fn own(text: impl Into<Bytes>, mut trip: Trip) -> Self {
+    pub fn own(text: impl Into<Bytes>, mut trip: Box<Trip>) -> Self {
         let text = text.into();
         trip.sent(text.len());
         trip.complete();
@@ -98,12 +98,12 @@ impl Answer {
     }
 
     /// An answer that is passed on.
-    pub fn passing(passing: Passing, trip: Trip) -> Self {
+    pub fn passing(passing: Box<Passing>, trip: Box<Trip>) -> Self {
         if let Some(carrier) = &passing.carrier {
             carrier.watch().disarm();
         }
         let mut answer = Self {
-            source: Source::Upstream(Box::new(passing)),
+            source: Source::Upstream(passing),
             trip: Some(trip),
         };
         if answer.is_end_stream() {
@@ -114,9 +114,9 @@ impl Answer {
     }
 
     /// No body, but a tunnel that opens when the head has gone out.
-    pub fn switch(passing: Passing, trip: Trip) -> Self {
+    pub fn switch(passing: Box<Passing>, trip: Box<Trip>) -> Self {
         Self {
-            source: Source::Switch(Tunnel::behind(passing, trip).map(Box::new)),
+            source: Source::Switch(Tunnel::behind(*passing, trip).map(Box::new)),
             trip: None,
         }
     }
@@ -154,8 +154,8 @@ impl Passing {
         carrier: Carrier,
         pool: &Rc<Pool>,
         progress: Rc<Progress>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             incoming,
             carrier: Some(carrier),
             pool: Rc::clone(pool),
@@ -164,7 +164,7 @@ impl Passing {
             attached: Attached::new(),
             drops_cookies: false,
             scrub: None,
-        }
+        })
     }
 
     /// The deadline counts from when the next piece is first waited for: a client that reads slowly does not

@@ -9,9 +9,6 @@ use super::{
 
 /// Makes each `Set-Cookie` one of the listener's, in their order. `tls`: clients speak TLS with it.
 pub fn adopt(headers: &mut HeaderMap, route: &Route, tls: bool) {
-    if !headers.contains_key(header::SET_COOKIE) {
-        return;
-    }
     for (_, line) in headers
         .iter_mut()
         .filter(|(name, _)| *name == header::SET_COOKIE)

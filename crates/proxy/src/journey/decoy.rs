@@ -124,7 +124,7 @@ impl Login {
 }
 
 /// The answer to a login.
-pub fn answer(login: Login, mut trip: Trip) -> Response<Answer> {
+pub fn answer(login: Login, mut trip: Box<Trip>) -> Response<Answer> {
     trip.status = Some(StatusCode::OK);
     trip.is_decoy = true;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

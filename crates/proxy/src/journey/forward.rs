@@ -45,7 +45,7 @@ pub async fn forward(
     upload: Upload,
     again: Again<'_>,
     upgrades: bool,
-) -> Result<(response::Parts, Passing), Fault> {
+) -> Result<(response::Parts, Box<Passing>), Fault> {
     // Boxed, as what is rare is here: each request has room for all that is not.
     if let Some(streams) = &pool.streams {
         return Box::pin(multiplex::forward(pool, streams, head, upload)).await;
@@ -72,7 +72,8 @@ pub async fn forward(
             .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
         connection.watch.arm(upstream.first_byte_timeout);
         connection.heard.begin();
-        let answer = connection.sender.try_send_request(request);
+        // Pinned here, so that it is not moved with the request in it.
+        let answer = pin!(connection.sender.try_send_request(request));
         let mut error = match before(&connection.watch, answer).await {
             None => return Err(Fault::UpstreamTimeout),
             Some(Ok(answer)) => {

@@ -3,15 +3,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{pool::Upstream, query::without, route::Route};
+use super::{pool::Upstream, query::without, route::Route, survey::Names};
 
 /// Maps each reference to the upstream itself in the headers that clients follow; others stay byte for byte.
-pub fn map_back(headers: &mut HeaderMap, route: &Route, upstream: &Upstream) {
+pub fn map_back(headers: &mut HeaderMap, names: Names, route: &Route, upstream: &Upstream) {
     let map = |reference: &str| map_reference(reference, route, upstream);
-    for (name, mapped) in &MAPPED {
-        if !headers.contains_key(name) {
-            continue;
-        }
+    for (name, mapped) in MAPPED.iter().filter(|(name, _)| names.may_have(name)) {
         // Several lines stay as many, in their order.
         for (_, value) in headers.iter_mut().filter(|(found, _)| *found == name) {
             let text = value.to_str().ok().and_then(|text| mapped(text, &map));

@@ -25,6 +25,7 @@ pub mod rewrite;
 pub mod route;
 pub mod scrub;
 pub mod streams;
+pub mod survey;
 pub mod token_endpoints;
 pub mod trip;
 pub mod upgrade;
@@ -54,6 +55,7 @@ use self::{
     replay::Spare,
     route::{Passage, Path, Route},
     scrub::Scrub,
+    survey::Survey,
     trip::Trip,
     upload::Upload,
     view::View,
@@ -127,19 +129,20 @@ pub async fn travel(
         target,
     );
     let is_stream = head.version == Version::HTTP_2;
-    trip.identify(&head.headers);
     trip.is_grpc = is_stream && is_grpc(&head.headers);
 
-    let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(&head.headers);
-    let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
-    let progress = body.progress();
-    trip.uploads(&progress);
-    let is_handshake = !is_stream && upgrade::is_handshake(&head, !body.is_end_stream());
-    trip.is_handshake = is_handshake;
     let readable = match is_stream {
         true => downgrade::as_http1(&mut head, !body.is_end_stream(), listener.admission.tls),
         false => Ok(()),
     };
+    let headers = Survey::of(&head.headers);
+    trip.identify(headers);
+    let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(headers);
+    let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
+    let progress = body.progress();
+    trip.uploads(&progress);
+    let is_handshake = upgrade::is_handshake(&head, headers, !body.is_end_stream());
+    trip.is_handshake = is_handshake;
 
     let refuse = |fault, trip| {
         progress.discard_rest();
@@ -147,8 +150,11 @@ pub async fn travel(
     };
 
     let admitted = readable
-        .and_then(|()| rewrite::check_framing(&head))
-        .and_then(|()| listener.admission.admit(&client.peer(), &head));
+        .and_then(|()| rewrite::check_framing(headers, head.version))
+        .and_then(|()| {
+            let admission = &listener.admission;
+            admission.admit(&client.peer(), &head, headers, &view.last_host)
+        });
     let mut answer = match &admitted {
         Err(fault) => refuse(*fault, trip),
         Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
@@ -157,7 +163,7 @@ pub async fn travel(
             body,
             &view,
             listener,
-            &admitted.host,
+            &admitted.host.name,
             &client,
             &mut trip,
         )
@@ -217,7 +223,7 @@ async fn steps(
     host: &str,
     client: &Rc<dyn Client>,
     trip: &mut Trip,
-) -> Result<(response::Parts, Passing), Early> {
+) -> Result<(response::Parts, Box<Passing>), Early> {
     // admit, where it matters who it is
     let caller = listener.callers.recognise(&**client, &mut head.headers)?;
     if let Some(caller) = caller {
@@ -324,15 +330,14 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Refuses a body that says itself that it is too large, before anything of it is read.
 fn check_length(head: &Parts, max: Option<u64>) -> Result<(), Fault> {
-    let length = head
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .map(HeaderValue::to_str);
-    match (max, length) {
-        (Some(max), Some(Ok(length))) if length.parse::<u64>().is_ok_and(|length| length > max) => {
-            Err(Fault::BodyTooLarge)
-        }
-        _ => Ok(()),
+    let Some(max) = max else {
+        return Ok(());
+    };
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length.is_some_and(|length| length > max) {
+        true => Err(Fault::BodyTooLarge),
+        false => Ok(()),
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn forward(
     streams: &Streams,
     head: Parts,
     mut upload: Upload,
-) -> Result<(response::Parts, Passing), Fault> {
+) -> Result<(response::Parts, Box<Passing>), Fault> {
     let upstream = pool.upstream();
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();

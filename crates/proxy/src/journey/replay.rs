@@ -81,13 +81,13 @@ impl Spare {
 /// # Errors
 /// Those of [`forward`], of the second sending.
 pub async fn replay(
-    answer: (response::Parts, Passing),
+    answer: (response::Parts, Box<Passing>),
     spare: &Spare,
     attachers: &[Attacher],
     attached: &mut Attached,
     pool: &Rc<Pool>,
     trip: &mut Trip,
-) -> Result<(response::Parts, Passing), Fault> {
+) -> Result<(response::Parts, Box<Passing>), Fault> {
     let progress = Rc::clone(&answer.1.progress);
     if !progress.hold()? {
         progress.forget();

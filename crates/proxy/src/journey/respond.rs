@@ -14,8 +14,9 @@ use super::{
     attach::Attached,
     cookies, location,
     pool::Upstream,
-    rewrite::{drop_hop_by_hop, framing_is_clear},
+    rewrite::{drop_hop_by_hop, framing_is_clear, nominated},
     route::Route,
+    survey::Survey,
     trip::{Part, REQUEST_ID, Trip},
 };
 use crate::fault::{Fault, Rule};
@@ -32,21 +33,24 @@ pub fn clean(
     tls: bool,
     trip: &Trip,
 ) -> Result<(), Fault> {
-    if !is_answer(head) {
+    let survey = Survey::of(&head.headers);
+    if !is_answer(head, survey) {
         return Err(Fault::UpstreamProtocol);
     }
-    drop_hop_by_hop(&mut head.headers);
+    let (names, nominated) = (survey.names, nominated(survey));
+    drop_hop_by_hop(&mut head.headers, &nominated);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }
     route.rewrite.via.append(&mut head.headers, head.version);
     head.version = http::Version::HTTP_11;
-    if route.rewrite.attaches && !route.rewrite.pass_cookies {
-        head.headers.remove(header::SET_COOKIE);
-    } else {
-        cookies::adopt(&mut head.headers, route, tls);
+    if names.may_have(&header::SET_COOKIE) {
+        match route.rewrite.attaches && !route.rewrite.pass_cookies {
+            true => drop(head.headers.remove(header::SET_COOKIE)),
+            false => cookies::adopt(&mut head.headers, route, tls),
+        }
     }
-    location::map_back(&mut head.headers, route, upstream);
+    location::map_back(&mut head.headers, names, route, upstream);
     let mut masked = false;
     for built in attached {
         masked |= built.mask(&mut head.headers);
@@ -71,8 +75,8 @@ pub fn clean(
 
 /// Whether the head is one of an answer that everybody reads alike, and with none of the status codes that there are
 /// not.
-pub fn is_answer(head: &Parts) -> bool {
-    framing_is_clear(&head.headers, head.version) && head.status.as_u16() < 600
+fn is_answer(head: &Parts, headers: Survey<'_>) -> bool {
+    framing_is_clear(headers, head.version) && head.status.as_u16() < 600
 }
 
 /// Makes the trailers of an upstream's answer fit to be passed on: they are read like headers by many clients.
@@ -82,7 +86,8 @@ pub fn clean_trailers(
     drops_cookies: bool,
     trip: &Trip,
 ) {
-    drop_hop_by_hop(trailers);
+    let nominated = nominated(Survey::of(trailers));
+    drop_hop_by_hop(trailers, &nominated);
     trailers.remove(header::CONTENT_LENGTH);
     if drops_cookies {
         trailers.remove(header::SET_COOKIE);
@@ -97,7 +102,7 @@ pub fn clean_trailers(
 }
 
 /// The answer that the proxy gives instead of an upstream's.
-pub fn refuse(fault: Fault, mut trip: Trip) -> Response<Answer> {
+pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     trip.fault(fault);
     trip.status = Some(fault.status());
     let id = Arc::clone(
@@ -190,7 +195,7 @@ fn tell_by_grpc(fault: Fault, answer: &mut Response<Answer>) {
 }
 
 /// The answer to a browser that asks whether a listed origin may call.
-pub fn preflight(request: &HeaderMap, mut trip: Trip) -> Response<Answer> {
+pub fn preflight(request: &HeaderMap, mut trip: Box<Trip>) -> Response<Answer> {
     trip.status = Some(StatusCode::NO_CONTENT);
     let mut answer = Response::new(Answer::own(Bytes::new(), trip));
     *answer.status_mut() = StatusCode::NO_CONTENT;

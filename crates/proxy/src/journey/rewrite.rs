@@ -11,6 +11,7 @@ use super::{
     admit::Peer,
     query::{has, without},
     route::{Path, Route},
+    survey::Survey,
 };
 use crate::{config::Forwarded, fault::Fault};
 
@@ -78,10 +79,12 @@ impl Rewrite {
         client_host: &str,
         tls: bool,
     ) -> Result<(), Fault> {
-        self.check_loop(&head.headers)?;
-        let keeps_te = asks_for_trailers(&head.headers);
-        let keeps_expect = !expects_leave(&head.headers) || may_wait_for_leave(head);
-        let nominated = nominated(&head.headers);
+        let survey = Survey::of(&head.headers);
+        self.check_loop(survey)?;
+        // gRPC asks for trailers; any other transfer coding is between the client and us.
+        let keeps_te = survey.lists(&header::TE, "trailers");
+        let keeps_expect = !expects_leave(survey) || may_wait_for_leave(survey, head.version);
+        let nominated = nominated(survey);
         take_out(&mut head.headers, |name| self.is_dropped(name, &nominated));
         if !keeps_expect {
             head.headers.remove(header::EXPECT);
@@ -109,7 +112,7 @@ impl Rewrite {
     /// Rewrites the trailers of a request in place: what must not stand in its head does not stand there either, nor
     /// does what would frame or address the message after the fact.
     pub fn trailers(&self, trailers: &mut HeaderMap) {
-        let nominated = nominated(trailers);
+        let nominated = nominated(Survey::of(trailers));
         take_out(trailers, |name| {
             FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated)
         });
@@ -177,13 +180,10 @@ impl Rewrite {
         }
     }
 
-    fn check_loop(&self, headers: &HeaderMap) -> Result<(), Fault> {
+    fn check_loop(&self, headers: Survey<'_>) -> Result<(), Fault> {
         let ours = self.via.name.as_bytes();
-        let seen = headers
-            .get_all(header::VIA)
-            .iter()
-            .any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
-        if seen {
+        let is_ours = |via: &HeaderValue| memchr::memmem::find(via.as_bytes(), ours).is_some();
+        if headers.all(&header::VIA).any(is_ours) {
             Err(Fault::LoopDetected)
         } else {
             Ok(())
@@ -200,31 +200,49 @@ fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
     })
 }
 
-/// Takes out what belongs to one connection only, in either direction; framing is left to hyper.
-pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let nominated = nominated(headers);
+/// Takes out of an answer what belongs to one connection only; framing is left to hyper.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap, nominated: &[HeaderName]) {
     take_out(headers, |name| {
-        OF_ONE_CONNECTION.contains(name) || nominated.contains(name)
+        is_of_one_connection(name.as_str()) || nominated.contains(name)
     });
+}
+
+/// What an answer says to us and not to the client.
+fn is_of_one_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Takes out all headers of names that are to go; says whether there were any. One look at each name costs less than to
 /// look each one up.
 pub fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> bool {
-    let names = headers.keys().filter(|name| goes(name));
-    let names: SmallVec<[HeaderName; 8]> = names.cloned().collect();
-    for name in &names {
+    let mut names = headers.keys().filter(|name| goes(name));
+    // Nearly always there is none, or the one that follows.
+    let Some(first) = names.next().cloned() else {
+        return false;
+    };
+    let others: SmallVec<[HeaderName; 4]> = names.cloned().collect();
+    headers.remove(first);
+    for name in others {
         headers.remove(name);
     }
-    !names.is_empty()
+    true
 }
 
 /// Refuses a request whose [framing](framing_is_clear) two readers may take for different ones.
 ///
 /// # Errors
 /// `bad_request`.
-pub fn check_framing(head: &Parts) -> Result<(), Fault> {
-    match framing_is_clear(&head.headers, head.version) {
+pub fn check_framing(headers: Survey<'_>, version: Version) -> Result<(), Fault> {
+    match framing_is_clear(headers, version) {
         true => Ok(()),
         false => Err(Fault::BadRequest),
     }
@@ -232,50 +250,43 @@ pub fn check_framing(head: &Parts) -> Result<(), Fault> {
 
 /// Whether nobody can read the framing in another way: `Transfer-Encoding` is exactly one `chunked` and not over HTTP/1.0, or
 /// there is one `Content-Length`, written in the one way, or neither.
-pub fn framing_is_clear(headers: &HeaderMap, version: Version) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = match (lengths.next(), lengths.next()) {
-        (_, Some(_)) => return false,
-        (length, None) => length.map(HeaderValue::as_bytes),
+pub fn framing_is_clear(headers: Survey<'_>, version: Version) -> bool {
+    let coding = headers.only(&header::TRANSFER_ENCODING);
+    let length = headers.only(&header::CONTENT_LENGTH);
+    let (Ok(coding), Ok(length)) = (coding, length) else {
+        return false;
     };
-    match (codings.next(), codings.next(), length) {
-        (None, _, None | Some(b"0")) => true,
-        (None, _, Some(digits)) => {
+    match (coding, length.map(HeaderValue::as_bytes)) {
+        (None, None | Some(b"0")) => true,
+        (None, Some(digits)) => {
             digits.iter().all(u8::is_ascii_digit)
                 && digits.first().is_some_and(|first| *first != b'0')
         }
-        (Some(coding), None, None) => {
+        (Some(coding), None) => {
             coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version > Version::HTTP_10
         }
-        _ => false,
+        (Some(_), Some(_)) => false,
     }
 }
 
 /// Whether a client waits for leave to send its body.
-pub fn expects_leave(headers: &HeaderMap) -> bool {
-    let mut expected = headers.get_all(header::EXPECT).iter();
+pub fn expects_leave(headers: Survey<'_>) -> bool {
     let is_leave = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    expected.next().is_some_and(is_leave) && expected.next().is_none()
+    headers
+        .only(&header::EXPECT)
+        .is_ok_and(|expected| expected.is_some_and(is_leave))
 }
 
 /// Whether there is anything to wait for leave with: over HTTP/1.0 nobody does, and without a body it means nothing.
-fn may_wait_for_leave(head: &Parts) -> bool {
-    let length = head.headers.get(header::CONTENT_LENGTH);
-    head.version > Version::HTTP_10
-        && (head.headers.contains_key(header::TRANSFER_ENCODING)
-            || length.is_some_and(|length| length != "0"))
+fn may_wait_for_leave(headers: Survey<'_>, version: Version) -> bool {
+    let length = headers.first(&header::CONTENT_LENGTH);
+    version > Version::HTTP_10
+        && (headers.has(&header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0"))
 }
 
 /// The headers that `Connection` names; never those that frame or address the message.
-fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
-    let lists = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let tokens = lists
-        .flat_map(|list| list.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii);
+pub fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
+    let tokens = headers.listed(&header::CONNECTION);
     tokens
         .filter(|token| {
             !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive")
@@ -290,17 +301,6 @@ fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
             .contains(name)
         })
         .collect()
-}
-
-/// gRPC asks for trailers; any other transfer coding is between the client and us.
-fn asks_for_trailers(headers: &HeaderMap) -> bool {
-    let lists = headers
-        .get_all(header::TE)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    lists
-        .flat_map(|list| list.split(|byte| *byte == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls: bool) {
@@ -360,17 +360,6 @@ const FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
     header::TRANSFER_ENCODING,
     header::HOST,
     header::TRAILER,
-];
-
-/// What an answer says to us and not to the client.
-const OF_ONE_CONNECTION: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TRANSFER_ENCODING,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authentication-info"),
 ];
 
 #[cfg(test)]

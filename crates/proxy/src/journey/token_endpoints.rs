@@ -19,7 +19,8 @@ pub fn leads_to_one(base: &str, path: Path<'_>) -> bool {
         let segments: Segments<'_> = form.split(['/', '\\']).map(significant).collect();
         has_one(&segments)
     };
-    has_one(&under(base, path))
+    let names_one = base.split('/').chain(path.segments()).any(may_name_one);
+    (names_one && has_one(&under(base, path)))
         || (readings::are_several(path.as_str())
             && readings::of(&format!("{base}{}", path.as_str()))
                 .is_none_or(|forms| forms.iter().any(is_one)))
@@ -50,6 +51,18 @@ pub fn login(method: &Method, base: &str, path: Path<'_>) -> Option<Login> {
 fn under<'a>(base: &'a str, path: Path<'a>) -> Segments<'a> {
     let base = base.split('/').filter(|segment| !segment.is_empty());
     base.chain(path.segments()).map(significant).collect()
+}
+
+/// Whether a raw segment may be one that tells a machine: each path to one has such a segment, and most paths have none.
+fn may_name_one(segment: &str) -> bool {
+    match *segment.as_bytes() {
+        [b'%', ..] | [_, b'%', ..] => true,
+        [first, second, ..] => matches!(
+            &[first | 0x20, second | 0x20],
+            b"ic" | b"pr" | b"au" | b"id" | b"us" | b"ze" | b"ap" | b"oi" | b"in"
+        ),
+        _ => false,
+    }
 }
 
 fn has_one(segments: &[&str]) -> bool {
@@ -227,6 +240,54 @@ mod tests {
             if let Ok(path) = Path::parse(&path) {
                 prop_assert!(leads_to_one("", path), "{path:?}");
             }
+        }
+    }
+
+    const NAMES: [&str; 20] = [
+        "icp4d-api",
+        "v1",
+        "preauth",
+        "authorize",
+        "idprovider",
+        "usermgmt",
+        "user",
+        "currentUserInfo",
+        "zen-data",
+        "secrets",
+        "api_key",
+        "apikeys",
+        "api",
+        "identity",
+        "token",
+        "oidc",
+        "instance_identity",
+        "auth",
+        "x",
+        "",
+    ];
+
+    /// A name in some spelling: each letter in either case or as an escape, with something behind it.
+    fn spelled() -> impl Strategy<Value = String> {
+        let letters = prop::collection::vec(0..4_u8, 20);
+        let behind = prop::sample::select(&["", ".", ";x", ".json", "%00x"][..]);
+        let name = prop::sample::select(&NAMES[..]);
+        (name, letters, behind).prop_map(|(name, letters, behind)| {
+            let letter = |(letter, how): (char, u8)| match how {
+                0 => letter.to_ascii_uppercase().to_string(),
+                1 => format!("%{:02x}", u32::from(letter)),
+                _ => letter.to_string(),
+            };
+            let name: String = name.chars().zip(letters).map(letter).collect();
+            format!("{name}{behind}")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_look_overlooks_no_machine(segments in prop::collection::vec(spelled(), 0..5)) {
+            let all: Segments<'_> = segments.iter().map(|segment| significant(segment)).collect();
+            let is_seen = segments.iter().any(|segment| may_name_one(segment));
+            prop_assert!(is_seen || !has_one(&all), "{segments:?}");
         }
     }
 

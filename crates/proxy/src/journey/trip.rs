@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Client, admit::Peer, attach::Attached, caller::Caller, limit::Seat, progress::Progress,
-    replay::Outcome,
+    replay::Outcome, survey::Survey,
 };
 use crate::{access_log, fault::Fault, tally::RouteTally};
 
@@ -90,9 +90,10 @@ impl Trip {
         listener: Arc<str>,
         method: Method,
         target: Option<PathAndQuery>,
-    ) -> Self {
+    ) -> Box<Self> {
         unrouted.begin();
-        Self {
+        // Boxed: the record goes from hand to hand with the request and its answer.
+        Box::new(Self {
             client,
             tally: unrouted,
             listener,
@@ -116,7 +117,7 @@ impl Trip {
             bytes: 0,
             seat: None,
             complete: false,
-        }
+        })
     }
 
     /// The route is known.
@@ -161,11 +162,11 @@ impl Trip {
     }
 
     /// Takes over what the client calls the request by: its `X-Request-Id`, where it is one, and its trace.
-    pub fn identify(&mut self, headers: &HeaderMap) {
+    pub fn identify(&mut self, headers: Survey<'_>) {
         if self.is_logged() {
-            self.traceparent = headers.get(TRACEPARENT).cloned();
+            self.traceparent = headers.first(&TRACEPARENT).cloned();
         }
-        let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let id = headers.first(&REQUEST_ID).and_then(|id| id.to_str().ok());
         let sound = |id: &&str| {
             (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         };

@@ -11,12 +11,10 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response,
-};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
-use super::{answer::Passing, forward::before, pool::Connection, trip::Trip};
+use super::{answer::Passing, forward::before, pool::Connection, survey::Survey, trip::Trip};
 use crate::{fault::Fault, sweep::Watch};
 
 /// The way of the bytes after an upgrade; with it the journey's record ends.
@@ -26,7 +24,7 @@ pub struct Tunnel {
     connection: Connection,
     /// How long nothing may move.
     idle_timeout: Duration,
-    trip: Trip,
+    trip: Box<Trip>,
 }
 
 /// One end of a tunnel, with an eye on what moves.
@@ -61,16 +59,14 @@ enum Ending {
 
 /// Whether a request is a WebSocket handshake. Any other upgrade is an offer that a server may pass over, and is not
 /// made to the upstream: nobody here could tell what the bytes after it are.
-pub fn is_handshake(head: &request::Parts, has_body: bool) -> bool {
-    // The one look-up that all other requests pay for.
-    head.headers.contains_key(header::UPGRADE)
+pub fn is_handshake(head: &request::Parts, headers: Survey<'_>, has_body: bool) -> bool {
+    headers.lists(&header::UPGRADE, WEBSOCKET)
         && !has_body
         && head.method == Method::GET
         && head.version == Version::HTTP_11
-        && lists(&head.headers, &header::UPGRADE, WEBSOCKET)
-        && lists(&head.headers, &header::CONNECTION, UPGRADE)
-        && head.headers.contains_key(header::SEC_WEBSOCKET_KEY)
-        && head.headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+        && headers.lists(&header::CONNECTION, UPGRADE)
+        && headers.has(&header::SEC_WEBSOCKET_KEY)
+        && headers.has(&header::SEC_WEBSOCKET_VERSION)
 }
 
 /// Says in the head of a handshake, or of the answer to it, what was taken out as the other connection's.
@@ -87,33 +83,24 @@ pub fn is_switch(answer: &response::Parts, was_asked: bool) -> Result<bool, Faul
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(false);
     }
-    let mut to = answer.headers.get_all(header::UPGRADE).iter();
-    let is_websocket = to
-        .next()
-        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
-        && to.next().is_none();
+    let headers = Survey::of(&answer.headers);
+    let to = headers.only(&header::UPGRADE).ok().flatten();
+    let is_websocket =
+        to.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
     let is_right = was_asked
         && is_websocket
         && answer.version == Version::HTTP_11
-        && lists(&answer.headers, &header::CONNECTION, UPGRADE);
+        && headers.lists(&header::CONNECTION, UPGRADE);
     match is_right {
         true => Ok(true),
         false => Err(Fault::UpstreamProtocol),
     }
 }
 
-/// Whether a header with a list has this word in it.
-fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    lines
-        .flat_map(|line| line.split(|byte| *byte == b','))
-        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-}
-
 impl Tunnel {
     /// A tunnel behind an upstream's answer [that switches](is_switch); `None` where its connection was not opened for
     /// that.
-    pub fn behind(passing: Passing, trip: Trip) -> Option<Self> {
+    pub fn behind(passing: Passing, trip: Box<Trip>) -> Option<Self> {
         let (connection, idle_timeout) = passing.into_connection()?;
         Some(Self {
             connection,

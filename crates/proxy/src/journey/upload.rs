@@ -30,6 +30,13 @@ use crate::{fault::Fault, sweep::Watch};
 pub struct Upload {
     progress: Rc<Progress>,
     sending: u32,
+    /// Boxed, since a request is moved often, and most have no body.
+    rest: Option<Box<Rest>>,
+}
+
+/// What only a body has that is still to be sent.
+#[derive(Debug, Default)]
+struct Rest {
     /// What was read of it when it was sent before.
     again: Option<Kept>,
     deadline: Option<(Rc<Watch>, Duration)>,
@@ -89,9 +96,12 @@ impl Upload {
         Self {
             sending: progress.sending.get(),
             progress,
-            again,
-            deadline: None,
-            leave: None,
+            rest: again.map(|again| {
+                Box::new(Rest {
+                    again: Some(again),
+                    ..Rest::default()
+                })
+            }),
         }
     }
 
@@ -110,7 +120,9 @@ impl Upload {
     /// The upstream has `within` to answer from the last piece that went out; while the client owes one, it has no
     /// deadline.
     pub fn moves_deadline(&mut self, watch: Rc<Watch>, within: Duration) {
-        self.deadline = Some((watch, within));
+        if !self.is_end_stream() {
+            self.rest().deadline = Some((watch, within));
+        }
     }
 
     /// Waits for leave to go out where the client does; the upstream's word is to be told to what is returned.
@@ -119,7 +131,7 @@ impl Upload {
             return None;
         }
         let (tell, told) = oneshot::channel();
-        self.leave = Some(Leave {
+        self.rest().leave = Some(Leave {
             told,
             is_refused: false,
             enough: Box::pin(sleep(LEAVE_TIME)),
@@ -138,6 +150,14 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
+    fn again(&self) -> Option<&Kept> {
+        self.rest.as_ref()?.again.as_ref()
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
     /// Whether the body goes out by another sending of the request now.
     fn is_void(&self) -> bool {
         self.sending != self.progress.sending.get()
@@ -145,11 +165,8 @@ impl Upload {
 
     fn wait(&self, waits: bool) {
         self.progress.wait(waits);
-        if let Some((watch, within)) = self
-            .deadline
-            .as_ref()
-            .filter(|_| !self.progress.answered.get())
-        {
+        let deadline = self.rest.as_ref().and_then(|rest| rest.deadline.as_ref());
+        if let Some((watch, within)) = deadline.filter(|_| !self.progress.answered.get()) {
             match waits {
                 true => watch.disarm(),
                 false => watch.arm(*within),
@@ -174,11 +191,17 @@ impl Body for Upload {
             *waiting = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(leave) = &mut this.leave {
-            ready!(leave.poll_given(cx));
-            this.leave = None;
-        }
-        if let Some(again) = this.again.take() {
+        let again = match &mut this.rest {
+            None => None,
+            Some(rest) => {
+                if let Some(leave) = &mut rest.leave {
+                    ready!(leave.poll_given(cx));
+                    rest.leave = None;
+                }
+                rest.again.take()
+            }
+        };
+        if let Some(again) = again {
             let (bytes, charge) = again.into_bytes();
             this.progress.charge.replace(Some(charge));
             if this.progress.incoming.borrow().is_none() {
@@ -238,11 +261,11 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         let incoming = self.progress.incoming.borrow();
         let rest = incoming.as_ref();
-        self.again.is_none() && rest.map_or(self.progress.ended.get(), Body::is_end_stream)
+        self.again().is_none() && rest.map_or(self.progress.ended.get(), Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let again = self.again.as_ref().map_or(0, Kept::size) as u64;
+        let again = self.again().map_or(0, Kept::size) as u64;
         let incoming = self.progress.incoming.borrow();
         let rest = incoming.as_ref().map(Body::size_hint);
         match rest.map_or(Some(0), |rest| rest.exact()) {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     ListenerPlan, Plan, UNROUTED,
+    admit::LastHost,
     attach::Attacher,
     kept::Memory,
     pool::Pool,
@@ -25,6 +26,7 @@ pub struct View {
     pub(super) plan: Arc<Plan>,
     pub(super) routes: Vec<RouteView>,
     pub(super) pools: Vec<Rc<Pool>>,
+    pub(super) last_host: LastHost,
     /// For copies of request bodies.
     pub(super) memory: Rc<Memory>,
     pub(super) unrouted: Rc<RouteTally>,
@@ -50,6 +52,7 @@ impl View {
                 .iter()
                 .map(|up| Pool::new(Arc::clone(up), Rc::clone(sweeper), tally))
                 .collect(),
+            last_host: LastHost::default(),
             memory: Rc::clone(memory),
             unrouted: tally.route(&Arc::from(UNROUTED)),
             plan,

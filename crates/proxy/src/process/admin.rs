@@ -17,7 +17,10 @@ use tokio::{
 use super::{metrics::Page, shutdown::Phase, shutdown::PhaseReceiver, worker::Question};
 use crate::{
     config::Waiver,
-    journey::admit::{Admission, Peer},
+    journey::{
+        admit::{Admission, LastHost, Peer},
+        survey::Survey,
+    },
     tally::Counts,
 };
 
@@ -87,7 +90,12 @@ impl Admin {
     ) -> Response<Full<Bytes>> {
         let (head, _) = request.into_parts();
         if asker == Asker::Local
-            && let Err(fault) = Admission::default().admit(&peer, &head)
+            && let Err(fault) = Admission::default().admit(
+                &peer,
+                &head,
+                Survey::of(&head.headers),
+                &LastHost::default(),
+            )
         {
             return text(fault.status(), fault.told_to_client());
         }

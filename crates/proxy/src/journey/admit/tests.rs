@@ -21,7 +21,20 @@ fn admit(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    admission.admit(&peer(), &request.body(()).unwrap().into_parts().0)
+    let head = request.body(()).unwrap().into_parts().0;
+    admit_from(&peer(), admission, &head)
+}
+
+fn admit_from(peer: &Peer, admission: &Admission, head: &Parts) -> Result<Admitted, Fault> {
+    let last_host = LastHost::default();
+    let admit = || admission.admit(peer, head, Survey::of(&head.headers), &last_host);
+    let (first, again) = (admit(), admit());
+    let what = |admitted: &Result<Admitted, Fault>| match admitted {
+        Ok(admitted) => Ok(admitted.host.name.clone()),
+        Err(fault) => Err(*fault),
+    };
+    assert_eq!(what(&first), what(&again), "the same host is read alike");
+    again
 }
 
 #[test]
@@ -81,6 +94,24 @@ fn only_names_that_cannot_be_rebound_are_answered_to() {
             "{host}"
         );
     }
+}
+
+#[test]
+fn a_host_is_not_taken_for_the_one_before() {
+    let (admission, last_host) = (Admission::default(), LastHost::default());
+    let name = |host: &str| {
+        let head = Request::get("/").header("host", host).body(()).unwrap();
+        let head = head.into_parts().0;
+        let admitted = admission.admit(&peer(), &head, Survey::of(&head.headers), &last_host);
+        admitted.map(|admitted| admitted.host.name.clone())
+    };
+    let foreign = Err(Fault::CallerNotAllowed(Rule::Host));
+    assert_eq!(name("localhost:1"), Ok("localhost".into()));
+    assert_eq!(name("evil.example"), foreign);
+    assert_eq!(name("LOCALHOST"), Ok("localhost".into()));
+    assert_eq!(name("evil.example"), foreign);
+    assert_eq!(name("u@localhost"), Err(Fault::BadRequest));
+    assert_eq!(name("127.0.0.1"), Ok("127.0.0.1".into()));
 }
 
 #[test]
@@ -180,40 +211,17 @@ fn a_unix_user_must_be_listed() {
         .unwrap()
         .into_parts()
         .0;
-    assert!(
-        admission
-            .admit(
-                &Peer::Unix {
-                    uid: 1001,
-                    gid: 1,
-                    pid: None
-                },
-                &head
-            )
-            .is_ok()
-    );
-    assert!(
-        admission
-            .admit(
-                &Peer::Unix {
-                    uid: 1,
-                    gid: 50,
-                    pid: None
-                },
-                &head
-            )
-            .is_ok()
-    );
-    let refused = admission
-        .admit(
-            &Peer::Unix {
-                pid: None,
-                uid: 1002,
-                gid: 1002,
-            },
-            &head,
-        )
-        .unwrap_err();
+    let user = |uid, gid| {
+        let peer = Peer::Unix {
+            uid,
+            gid,
+            pid: None,
+        };
+        admit_from(&peer, &admission, &head)
+    };
+    assert!(user(1001, 1).is_ok());
+    assert!(user(1, 50).is_ok());
+    let refused = user(1002, 1002).unwrap_err();
     assert_eq!(refused, Fault::CallerNotAllowed(Rule::User));
 }
 

@@ -14,7 +14,7 @@ fn rewritten(rewrite: &Rewrite, headers: &[(&str, &str)]) -> Result<Vec<String>,
         remote: "10.1.1.1:5".parse().unwrap(),
         local: "10.1.1.2:80".parse().unwrap(),
     };
-    check_framing(&head)?;
+    check_framing(Survey::of(&head.headers), head.version)?;
     rewrite.headers(&mut head, &peer, "localhost", false)?;
     let lines = head
         .headers

@@ -1,0 +1,164 @@
+//! Which headers a head has, after one look at all their names: nearly every name that the journey asks for is not there,
+//! and a look-up that finds nothing costs as much as one that finds something.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Headers, and the names that they have.
+#[derive(Debug, Clone, Copy)]
+pub struct Survey<'a> {
+    headers: &'a HeaderMap,
+    /// Still right after headers have been taken out.
+    pub names: Names,
+}
+
+/// A set that all names of some headers are in, and few others: one bit for each, which some share.
+#[derive(Debug, Clone, Copy)]
+pub struct Names(u64);
+
+/// There is more than one header of a name of which one alone means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Several;
+
+impl Names {
+    /// Whether a header of this name may be there: never no for one that is.
+    pub fn may_have(self, name: &HeaderName) -> bool {
+        self.0 & bit(name) != 0
+    }
+}
+
+impl<'a> Survey<'a> {
+    /// Looks at each name once.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let names = headers.keys().fold(0, |names, name| names | bit(name));
+        Self {
+            headers,
+            names: Names(names),
+        }
+    }
+
+    /// Whether a header of this name is there.
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.names.may_have(name) && self.headers.contains_key(name)
+    }
+
+    /// The first header of this name.
+    pub fn first(&self, name: &HeaderName) -> Option<&'a HeaderValue> {
+        match self.names.may_have(name) {
+            true => self.headers.get(name),
+            false => None,
+        }
+    }
+
+    /// All headers of this name, in their order.
+    pub fn all(&self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
+        let all = self
+            .names
+            .may_have(name)
+            .then(|| self.headers.get_all(name));
+        all.into_iter().flatten()
+    }
+
+    /// What stands between the commas of all headers of this name.
+    pub fn listed(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let lines = self.all(name).map(HeaderValue::as_bytes);
+        let listed = lines.flat_map(|line| line.split(|byte| *byte == b','));
+        listed.map(<[u8]>::trim_ascii)
+    }
+
+    /// Whether a word stands between those commas, in any case.
+    pub fn lists(&self, name: &HeaderName, word: &str) -> bool {
+        let mut listed = self.listed(name);
+        listed.any(|listed| listed.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// The header of this name, if there is one.
+    ///
+    /// # Errors
+    /// When there are several.
+    pub fn only(&self, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Several> {
+        let mut all = self.all(name);
+        let only = all.next();
+        match all.next() {
+            Some(_) => Err(Several),
+            None => Ok(only),
+        }
+    }
+}
+
+/// The bit of a name, by its length and its ends: so that those that are asked for hardly share one with those that
+/// clients and servers send.
+fn bit(name: &HeaderName) -> u64 {
+    let name = name.as_str().as_bytes();
+    let ends = [name.first(), name.last()].map(|end| usize::from(*end.unwrap_or(&0)));
+    1 << ((14 * name.len() + 27 * ends[0] + ends[1]) % 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(lines: &[(String, String)]) -> HeaderMap {
+        let line = |(name, value): &(String, String)| {
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.iter().map(line) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_what_the_headers_have(
+            lines in proptest::collection::vec(("(x|te|via|host|[a-z-]{1,20})", "[a-z]{0,3}"), 0..12),
+            asked in "(x|te|via|host|[a-z-]{1,20})",
+        ) {
+            let headers = head(&lines);
+            let survey = Survey::of(&headers);
+            let names = lines.iter().map(|(name, _)| name).chain([&asked]);
+            for name in names.map(|name| HeaderName::from_bytes(name.as_bytes()).unwrap()) {
+                let all: Vec<_> = headers.get_all(&name).iter().collect();
+                prop_assert_eq!(survey.all(&name).collect::<Vec<_>>(), all.clone());
+                prop_assert_eq!(survey.first(&name), headers.get(&name));
+                prop_assert_eq!(survey.has(&name), headers.contains_key(&name));
+                let only = match all[..] {
+                    [] => Ok(None),
+                    [only] => Ok(Some(only)),
+                    _ => Err(Several),
+                };
+                prop_assert_eq!(survey.only(&name), only);
+            }
+        }
+    }
+
+    #[test]
+    fn most_names_that_are_not_there_cost_no_look_up() {
+        let sent = [
+            "host",
+            "user-agent",
+            "accept",
+            "content-type",
+            "authorization",
+        ];
+        let headers = head(&sent.map(|name| (name.to_owned(), "x".to_owned())));
+        let survey = Survey::of(&headers);
+        let asked = [
+            header::TRANSFER_ENCODING,
+            header::ORIGIN,
+            header::EXPECT,
+            header::VIA,
+            header::TE,
+            header::UPGRADE,
+        ];
+        for name in asked {
+            assert!(!survey.names.may_have(&name), "{name}");
+        }
+    }
+}
