@@ -54,6 +54,11 @@ impl Needle {
         })
     }
 
+    /// How long the value is, in bytes; no spelling of it is shorter.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Tells `hit` each place where the value stands in a text; such places may overlap. What is returned is where the
     /// value may begin that goes on behind the end of the text; the text's length, if nowhere.
     #[expect(
@@ -180,7 +185,6 @@ impl Needle {
 /// A text with `*` wherever one of these values stands in it; `None` where none does.
 pub fn masked<'a>(needles: impl IntoIterator<Item = &'a Needle>, text: &[u8]) -> Option<Vec<u8>> {
     let mut hits: SmallVec<[Range<usize>; 2]> = SmallVec::new();
-    // No spelling is shorter than the value, and most headers are.
     let fitting = |needle: &&Needle| needle.size <= text.len();
     for needle in needles.into_iter().filter(fitting) {
         needle.find(text, |hit| hits.push(hit));

@@ -286,21 +286,23 @@ fn may_wait_for_leave(headers: Survey<'_>, version: Version) -> bool {
 
 /// The headers that `Connection` names; never those that frame or address the message.
 pub fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
-    let tokens = headers.listed(&header::CONNECTION);
-    tokens
-        .filter(|token| {
-            !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive")
-        })
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| {
-            ![
+    let mut names = SmallVec::new();
+    headers.listed(&header::CONNECTION).for_each(|listed| {
+        let is_about_connection =
+            listed.eq_ignore_ascii_case(b"keep-alive") || listed.eq_ignore_ascii_case(b"close");
+        if !is_about_connection
+            && let Ok(name) = HeaderName::from_bytes(listed)
+            && ![
                 header::HOST,
                 header::CONTENT_LENGTH,
                 header::TRANSFER_ENCODING,
             ]
-            .contains(name)
-        })
-        .collect()
+            .contains(&name)
+        {
+            names.push(name);
+        }
+    });
+    names
 }
 
 fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls: bool) {

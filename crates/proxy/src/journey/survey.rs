@@ -76,7 +76,10 @@ impl<'a> Survey<'a> {
     /// # Errors
     /// When there are several.
     pub fn only(&self, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Several> {
-        let mut all = self.all(name);
+        if !self.names.may_have(name) {
+            return Ok(None);
+        }
+        let mut all = self.headers.get_all(name).iter();
         let only = all.next();
         match all.next() {
             Some(_) => Err(Several),

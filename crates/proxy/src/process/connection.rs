@@ -98,6 +98,9 @@ async fn carry_requests(
     let connection = http1::Builder::new()
         .max_buf_size(max_head_size.max(SMALLEST_BUFFER))
         .max_header_size(max_head_size)
+        // hyper looks for the end of a client that waits for its answer by reading ahead, into a new buffer for each
+        // request. It is looked for without reading instead.
+        .half_close(true)
         .serve_connection(io, service);
     match active(Box::new(connection), &vitals, &worker).await {
         Next::Closed => None,
@@ -284,6 +287,16 @@ struct Watched {
     is_shut: bool,
 }
 
+impl Watched {
+    /// Whether something may have been heard of a client that has nothing to do but to wait for its answer; else the
+    /// task is woken when something is.
+    fn looks_for_end(&self, cx: &mut Context<'_>) -> bool {
+        let has_said_all = self.vitals.is_waiting_for_answer();
+        self.vitals.is_look_due()
+            || (has_said_all && self.stream.inner().poll_readable(cx).is_ready())
+    }
+}
+
 impl Read for Watched {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -319,7 +332,8 @@ impl Write for Watched {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.vitals.is_look_due() && this.stream.inner().is_gone() {
+        // hyper flushes at the end of each of its turns.
+        if this.looks_for_end(cx) && this.stream.inner().is_gone() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);

@@ -216,6 +216,11 @@ impl Vitals {
         looks
     }
 
+    /// The request is here whole, and its answer is not.
+    pub(super) fn is_waiting_for_answer(&self) -> bool {
+        self.phase.get() == Phase::Journey && !self.body_open.get()
+    }
+
     /// Whether the socket is to be looked at now; once.
     pub(super) fn is_look_due(&self) -> bool {
         self.look_due.take()
