@@ -114,9 +114,9 @@ impl Answer {
     }
 
     /// No body, but a tunnel that opens when the head has gone out.
-    pub fn switch(passing: Box<Passing>, trip: Box<Trip>) -> Self {
+    pub fn switch(passing: Passing, trip: Box<Trip>) -> Self {
         Self {
-            source: Source::Switch(Tunnel::behind(*passing, trip).map(Box::new)),
+            source: Source::Switch(Tunnel::behind(passing, trip).map(Box::new)),
             trip: None,
         }
     }

@@ -174,7 +174,7 @@ fn refresh(text: &str, map: &dyn Fn(&str) -> Option<String>) -> Option<String> {
 }
 
 /// Whose references are mapped, and how.
-const MAPPED: [(HeaderName, Mapping); 4] = [
+static MAPPED: [(HeaderName, Mapping); 4] = [
     (header::LOCATION, |text, map| map(text)),
     (header::CONTENT_LOCATION, |text, map| map(text)),
     (header::LINK, link),

@@ -172,7 +172,7 @@ pub async fn travel(
             Ok((head, passing)) => {
                 trip.status = Some(head.status);
                 let body = match head.status {
-                    StatusCode::SWITCHING_PROTOCOLS => Answer::switch(passing, trip),
+                    StatusCode::SWITCHING_PROTOCOLS => Answer::switch(*passing, trip),
                     _ => Answer::passing(passing, trip),
                 };
                 Response::from_parts(head, body)

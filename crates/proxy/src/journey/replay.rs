@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode, Uri, header, request::Parts, response};
+use http::{
+    HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts, response,
+};
 use http_body::Body as _;
 use token_source::Proof;
 
@@ -20,7 +22,9 @@ use crate::fault::Fault;
 /// The head of a request with nothing attached to it yet.
 #[derive(Debug)]
 pub struct Spare {
-    head: Parts,
+    method: Method,
+    /// A list, since a map costs three times as much to copy, and is seldom needed.
+    headers: Vec<(HeaderName, HeaderValue)>,
     target: Target,
 }
 
@@ -55,8 +59,13 @@ impl Outcome {
 impl Spare {
     /// A copy, made before anything is attached.
     pub fn of(head: &Parts, target: &Target) -> Self {
+        let mut headers = Vec::with_capacity(head.headers.len());
+        for (name, value) in &head.headers {
+            headers.push((name.clone(), value.clone()));
+        }
         Self {
-            head: head.clone(),
+            method: head.method.clone(),
+            headers,
             target: target.clone(),
         }
     }
@@ -66,7 +75,12 @@ impl Spare {
     /// # Errors
     /// `bad_request` for a target that is none.
     pub fn with(&self, attached: &Attached) -> Result<Parts, Fault> {
-        let (mut head, mut target) = (self.head.clone(), self.target.clone());
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = self.method.clone();
+        for (name, value) in &self.headers {
+            head.headers.append(name, value.clone());
+        }
+        let mut target = self.target.clone();
         for built in attached {
             built.put_on(&mut head.headers, &mut target);
         }

@@ -14,7 +14,7 @@ use super::{
     attach::Attached,
     cookies, location,
     pool::Upstream,
-    rewrite::{drop_hop_by_hop, framing_is_clear, nominated},
+    rewrite::{drop_hop_by_hop, framing_is_clear},
     route::Route,
     survey::Survey,
     trip::{Part, REQUEST_ID, Trip},
@@ -37,8 +37,8 @@ pub fn clean(
     if !is_answer(head, survey) {
         return Err(Fault::UpstreamProtocol);
     }
-    let (names, nominated) = (survey.names, nominated(survey));
-    drop_hop_by_hop(&mut head.headers, &nominated);
+    let names = survey.names;
+    drop_hop_by_hop(&mut head.headers, names);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -86,8 +86,8 @@ pub fn clean_trailers(
     drops_cookies: bool,
     trip: &Trip,
 ) {
-    let nominated = nominated(Survey::of(trailers));
-    drop_hop_by_hop(trailers, &nominated);
+    let names = Survey::of(trailers).names;
+    drop_hop_by_hop(trailers, names);
     trailers.remove(header::CONTENT_LENGTH);
     if drops_cookies {
         trailers.remove(header::SET_COOKIE);

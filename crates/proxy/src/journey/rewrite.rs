@@ -11,7 +11,7 @@ use super::{
     admit::Peer,
     query::{has, without},
     route::{Path, Route},
-    survey::Survey,
+    survey::{Names, Survey},
 };
 use crate::{config::Forwarded, fault::Fault};
 
@@ -201,24 +201,12 @@ fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
 }
 
 /// Takes out of an answer what belongs to one connection only; framing is left to hyper.
-pub fn drop_hop_by_hop(headers: &mut HeaderMap, nominated: &[HeaderName]) {
-    take_out(headers, |name| {
-        is_of_one_connection(name.as_str()) || nominated.contains(name)
-    });
-}
-
-/// What an answer says to us and not to the client.
-fn is_of_one_connection(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authentication-info"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+pub fn drop_hop_by_hop(headers: &mut HeaderMap, names: Names) {
+    let nominated = nominated(Survey::with(headers, names));
+    let always = OF_ONE_CONNECTION.iter().filter(|name| names.may_have(name));
+    for name in always.chain(&nominated) {
+        headers.remove(name);
+    }
 }
 
 /// Takes out all headers of names that are to go; says whether there were any. One look at each name costs less than to
@@ -285,7 +273,7 @@ fn may_wait_for_leave(headers: Survey<'_>, version: Version) -> bool {
 }
 
 /// The headers that `Connection` names; never those that frame or address the message.
-pub fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
+fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
     let mut names = SmallVec::new();
     headers.listed(&header::CONNECTION).for_each(|listed| {
         let is_about_connection =
@@ -356,8 +344,19 @@ impl Via {
         headers.append(header::VIA, ours.clone());
     }
 }
+/// What an answer says to us and not to the client.
+static OF_ONE_CONNECTION: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+];
+
 /// What trailers cannot change any more.
-const FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
+static FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::HOST,

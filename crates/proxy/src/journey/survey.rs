@@ -36,6 +36,11 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// The same headers again, after some have been taken out.
+    pub fn with(headers: &'a HeaderMap, names: Names) -> Self {
+        Self { headers, names }
+    }
+
     /// Whether a header of this name is there.
     pub fn has(&self, name: &HeaderName) -> bool {
         self.names.may_have(name) && self.headers.contains_key(name)
