@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use strict::Read;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use watsonx_auth_proxy::journey::{
-    respond::is_answer, rewrite::drop_hop_by_hop, upgrade::is_switch,
+    respond::is_answer, rewrite::drop_hop_by_hop, survey::Survey, upgrade::is_switch,
 };
 
 fuzz_target!(|data: (bool, bool, &[u8])| {
@@ -118,10 +118,12 @@ async fn travel(request: Request<Incoming>, bytes: Vec<u8>, ends: bool) -> Respo
 /// What the journey does with any answer to a request that asks for no switch of protocols.
 fn clean(answer: Response<Incoming>) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
-    if is_switch(&head, false).is_err() || !is_answer(&head) {
+    let survey = Survey::of(&head.headers);
+    if is_switch(&head, false).is_err() || !is_answer(&head, survey) {
         return refused();
     }
-    drop_hop_by_hop(&mut head.headers);
+    let names = survey.names;
+    drop_hop_by_hop(&mut head.headers, names);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }

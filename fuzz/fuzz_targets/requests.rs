@@ -26,10 +26,11 @@ use watsonx_auth_proxy::{
     config::{Forwarded, TokenEndpoints},
     fault::Fault,
     journey::{
-        admit::{Admission, Peer},
+        admit::{Admission, LastHost, Peer},
         query,
         rewrite::{self, Rewrite, Via},
         route::{Path, Route},
+        survey::Survey,
     },
 };
 
@@ -97,8 +98,9 @@ fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
         remote: address,
         local: address,
     };
-    rewrite::check_framing(head)?;
-    let admitted = Admission::default().admit(&peer, head)?;
+    let headers = Survey::of(&head.headers);
+    rewrite::check_framing(headers, head.version)?;
+    let admitted = Admission::default().admit(&peer, head, headers, &LastHost::default())?;
     let came = std::mem::take(&mut head.uri)
         .into_parts()
         .path_and_query
@@ -108,9 +110,9 @@ fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
     }
     let path = Path::parse(came.path())?;
     query::check(came.query())?;
-    let path = route.take(&admitted.host, path).ok_or(Fault::NoRoute)?;
+    let path = route.take(&admitted.host.name, path).ok_or(Fault::NoRoute)?;
     route.pass(&head.method, path)?;
-    route.rewrite.headers(head, &peer, &admitted.host, false)?;
+    route.rewrite.headers(head, &peer, &admitted.host.name, false)?;
     let target = route.rewrite.target(route, &came, path);
     head.headers.insert(
         header::AUTHORIZATION,

@@ -26,6 +26,7 @@ use watsonx_auth_proxy::{
         needle::{Needle, masked},
         rewrite::Target,
         scrub::Scrub,
+        survey::Survey,
         upload::Cut,
     },
 };
@@ -65,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
         .build()
         .expect("a runtime");
     let attached = runtime.block_on(attached(&values));
-    let scrub = Scrub::of(&HeaderMap::new(), &attached).expect("nothing is compressed");
+    let scrub = Scrub::of(Survey::of(&HeaderMap::new()), &attached).expect("nothing is compressed");
     assert_eq!(scrub.is_some(), !sought.is_empty(), "{}", seen());
     let Some(mut scrub) = scrub else {
         return;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
@@ -58,7 +59,15 @@ pub enum Form {
     /// A header.
     Header(HeaderName, HeaderValue),
     /// A pair of the query, percent-encoded.
-    Query(String),
+    Query(Pair),
+}
+
+/// A pair of the query, and the last target that it was put on.
+pub struct Pair {
+    text: String,
+    /// Without the pair, and with it. Whoever has a token in the query asks for the same few pages again and again, and
+    /// checking that a target may stand in a request costs more than all else that is done to it.
+    last: RefCell<Option<(String, PathAndQuery)>>,
 }
 
 impl Form {
@@ -80,20 +89,33 @@ impl Form {
                 header.set_sensitive(true);
                 Self::Header(name.clone(), header)
             }
-            Place::Query { name } => Self::Query(format!(
-                "{}={}",
-                utf8_percent_encode(name, QUERY_VALUE),
-                utf8_percent_encode(value, QUERY_VALUE)
-            )),
+            Place::Query { name } => Self::Query(Pair {
+                text: format!(
+                    "{}={}",
+                    utf8_percent_encode(name, QUERY_VALUE),
+                    utf8_percent_encode(value, QUERY_VALUE)
+                ),
+                last: RefCell::new(None),
+            }),
         }
     }
 
     /// Puts it on a request that no longer has anything in its place.
-    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) {
+    ///
+    /// # Errors
+    /// `bad_request` for a target that is none.
+    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) -> Result<(), Fault> {
         match self {
             Self::Header(name, value) => drop(headers.insert(name, value.clone())),
-            Self::Query(pair) => target.append_pair(pair),
+            Self::Query(pair) => *target = Target::Whole(pair.behind(target.as_str())?),
         }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pair")
     }
 }
 
@@ -116,7 +138,8 @@ impl Attacher {
     /// Puts the value in force on a request that no longer has anything in its place.
     ///
     /// # Errors
-    /// `credential_unavailable` when there is no valid value and none comes within `wait_for_token`.
+    /// `credential_unavailable` when there is no valid value and none comes within `wait_for_token`; `bad_request` for a
+    /// target that is none.
     pub async fn attach(
         &self,
         headers: &mut HeaderMap,
@@ -133,7 +156,7 @@ impl Attacher {
                 self.build(&token)
             }
         };
-        built.put_on(headers, target);
+        built.put_on(headers, target)?;
         Ok(built)
     }
 
@@ -220,8 +243,11 @@ impl Built {
     }
 
     /// Puts it on a request that has nothing else in its place.
-    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) {
-        self.form.put_on(headers, target);
+    ///
+    /// # Errors
+    /// `bad_request` for a target that is none.
+    pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) -> Result<(), Fault> {
+        self.form.put_on(headers, target)
     }
 
     /// What finds the value in an answer.
@@ -285,18 +311,29 @@ impl std::fmt::Debug for Built {
     }
 }
 
-impl Target {
-    fn append_pair(&mut self, pair: &str) {
-        let target = match self {
-            Self::AsItCame(target) => target.as_str(),
-            Self::Rewritten(target) => target.as_str(),
-        };
-        let joint = match target.find('?') {
+impl Pair {
+    /// A target with the pair behind it.
+    fn behind(&self, target: &str) -> Result<PathAndQuery, Fault> {
+        let mut last = self.last.borrow_mut();
+        if let Some((_, with)) = last.as_ref().filter(|(without, _)| without == target) {
+            return Ok(with.clone());
+        }
+        let joint = match memchr::memchr(b'?', target.as_bytes()) {
             None => "?",
             Some(at) if at + 1 == target.len() || target.ends_with('&') => "",
             Some(_) => "&",
         };
-        *self = Self::Rewritten(format!("{target}{joint}{pair}"));
+        let with = checked([target, joint, &self.text].concat())?;
+        Ok(last.insert((target.to_owned(), with)).1.clone())
+    }
+}
+
+impl Target {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Whole(target) => target.as_str(),
+            Self::Rewritten(target) => target,
+        }
     }
 
     /// The target as it goes upstream.
@@ -305,11 +342,14 @@ impl Target {
     /// `bad_request` when it cannot stand in a request line.
     pub fn into_path_and_query(self) -> Result<PathAndQuery, Fault> {
         match self {
-            Self::AsItCame(target) => Ok(target),
-            Self::Rewritten(target) => PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
-                .map_err(|_| Fault::BadRequest),
+            Self::Whole(target) => Ok(target),
+            Self::Rewritten(target) => checked(target),
         }
     }
+}
+
+fn checked(target: String) -> Result<PathAndQuery, Fault> {
+    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| Fault::BadRequest)
 }
 
 /// Everything but unreserved characters is encoded: no parser splits or decodes the value into another.
@@ -358,9 +398,9 @@ mod tests {
         ];
         for place in places {
             let mut headers = HeaderMap::new();
-            let mut target = Target::AsItCame(PathAndQuery::from_static("/snapshot"));
+            let mut target = Target::Whole(PathAndQuery::from_static("/snapshot"));
             let form = Form::new(&"canary-value".into(), &place);
-            form.put_on(&mut headers, &mut target);
+            form.put_on(&mut headers, &mut target).unwrap();
             let shown = format!("{form:?} {headers:?} {target:?}");
             assert!(!shown.contains("canary"), "{shown}");
         }

@@ -113,6 +113,7 @@ pub async fn travel(
     listener: usize,
     client: Rc<dyn Client>,
 ) -> Response<Answer> {
+    let name = Rc::clone(&view.listeners[listener]);
     let listener = &view.plan.listeners[listener];
     let (mut head, body) = request.into_parts();
     let target = if view.plan.access_log {
@@ -124,7 +125,7 @@ pub async fn travel(
     let mut trip = Trip::begin(
         Rc::clone(&client),
         unrouted,
-        Arc::clone(&listener.name),
+        name,
         head.method.clone(),
         target,
     );
@@ -242,12 +243,13 @@ async fn steps(
     let path = Path::parse(came.path())?;
     query::check(came.query())?;
     let (index, path) = view.find(listener, host, path)?;
-    let (route, mine) = (&view.plan.routes[index], &view.routes[index]);
-    trip.routed(&route.name, &mine.tally);
+    let mine = &view.routes[index];
+    let route = &mine.route;
+    trip.routed(&mine.name, &mine.tally);
     if caller.is_some_and(|caller| !caller.may_reach(index)) {
         return Err(Fault::CallerNotAllowed(Rule::Route).into());
     }
-    route.rate.as_ref().map(Rate::take).transpose()?;
+    route.rate.as_deref().map(Rate::take).transpose()?;
     let passage = route.pass(&head.method, path)?;
     check_length(&head, route.max_body)?;
     if let Passage::Decoy(login) = passage {
@@ -311,12 +313,12 @@ async fn steps(
     let (mut answer, mut passing) = answer;
     let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
     let tls = listener.admission.tls;
-    respond::clean(&mut answer, route, pool.upstream(), &attached, tls, trip)?;
+    let names = respond::clean(&mut answer, route, pool.upstream(), &attached, tls, trip)?;
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
     } else if route.rewrite.scrub_body && !passing.incoming.is_end_stream() {
-        passing.scrub = Scrub::of(&answer.headers, &attached)?;
+        passing.scrub = Scrub::of(Survey::with(&answer.headers, names), &attached)?;
     }
     passing.attached = attached;
     passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;

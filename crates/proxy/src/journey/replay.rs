@@ -82,7 +82,7 @@ impl Spare {
         }
         let mut target = self.target.clone();
         for built in attached {
-            built.put_on(&mut head.headers, &mut target);
+            built.put_on(&mut head.headers, &mut target)?;
         }
         head.uri = Uri::from(target.into_path_and_query()?);
         Ok(head)

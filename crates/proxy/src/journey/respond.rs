@@ -16,12 +16,13 @@ use super::{
     pool::Upstream,
     rewrite::{drop_hop_by_hop, framing_is_clear},
     route::Route,
-    survey::Survey,
+    survey::{Names, Survey},
     trip::{Part, REQUEST_ID, Trip},
 };
 use crate::fault::{Fault, Rule};
 
-/// Makes the head of an upstream's answer fit to be passed on. `tls`: clients speak TLS with the listener.
+/// Makes the head of an upstream's answer fit to be passed on; tells which names it had. `tls`: clients speak TLS with
+/// the listener.
 ///
 /// # Errors
 /// `upstream_protocol` for what is [no answer](is_answer).
@@ -32,7 +33,7 @@ pub fn clean(
     attached: &Attached,
     tls: bool,
     trip: &Trip,
-) -> Result<(), Fault> {
+) -> Result<Names, Fault> {
     let survey = Survey::of(&head.headers);
     if !is_answer(head, survey) {
         return Err(Fault::UpstreamProtocol);
@@ -70,12 +71,12 @@ pub fn clean(
         let status = HeaderValue::try_from(status).expect("words are visible ASCII");
         head.headers.append(PROXY_STATUS, status);
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Whether the head is one of an answer that everybody reads alike, and with none of the status codes that there are
 /// not.
-fn is_answer(head: &Parts, headers: Survey<'_>) -> bool {
+pub fn is_answer(head: &Parts, headers: Survey<'_>) -> bool {
     framing_is_clear(headers, head.version) && head.status.as_u16() < 600
 }
 

@@ -54,8 +54,8 @@ pub struct Via {
 /// The target of a request on its way upstream.
 #[derive(Clone)]
 pub enum Target {
-    /// Byte for byte as the client sent it.
-    AsItCame(PathAndQuery),
+    /// One that may stand in a request: byte for byte as the client sent it, or checked.
+    Whole(PathAndQuery),
     /// With a base path, without a prefix, or with another query.
     Rewritten(String),
 }
@@ -68,6 +68,20 @@ impl fmt::Debug for Target {
 }
 
 impl Rewrite {
+    /// A copy that shares no header value with this one: each use of a shared value is counted where all workers count.
+    #[must_use]
+    pub fn unshared(&self) -> Self {
+        let set_headers = self.set_headers.iter();
+        Self {
+            set_headers: set_headers
+                .map(|(name, value)| (name.clone(), unshared(value)))
+                .collect(),
+            host: unshared(&self.host),
+            via: Via::new(self.via.name.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Rewrites the headers of a request in place.
     ///
     /// # Errors
@@ -129,7 +143,7 @@ impl Rewrite {
         let added: SmallVec<[&str; 2]> = added.map(|(_, pair)| pair.as_str()).collect();
         let same_query = added.is_empty() && matches!(kept, None | Some(Cow::Borrowed(_)));
         if same_query && route.base_path.is_empty() && path.as_str().len() == came.path().len() {
-            return Target::AsItCame(came.clone());
+            return Target::Whole(came.clone());
         }
         let mut target = route.base_path.clone();
         target.push_str(path.as_str());
@@ -189,6 +203,12 @@ impl Rewrite {
             Ok(())
         }
     }
+}
+
+fn unshared(value: &HeaderValue) -> HeaderValue {
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it was one before");
+    copy.set_sensitive(value.is_sensitive());
+    copy
 }
 
 /// Whether a name is that of one of these headers, with `_` for `-` or the other way round.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Which requests go to which upstream, with what attached.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
@@ -50,7 +50,7 @@ pub struct Route {
     /// How many requests may be under way.
     pub limit: Option<Arc<Limit>>,
     /// How often requests may come.
-    pub rate: Option<Rate>,
+    pub rate: Option<Arc<Rate>>,
     /// How much of a request body is kept, in bytes, to send it once more after a 401.
     pub replay_limit: usize,
 }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use http_body::{Body, Frame};
 use smallvec::SmallVec;
 
-use super::{attach::Attached, needle::Needle, upload::Cut};
+use super::{attach::Attached, needle::Needle, survey::Survey, upload::Cut};
 use crate::fault::Fault;
 
 /// A filter in the way of a body. What it finds becomes as many `*`, so that the length stands; it holds back only what
@@ -39,10 +39,19 @@ impl Scrub {
     /// # Errors
     /// `upstream_protocol` for a text that is compressed, or in characters that are not those of ASCII, though nobody
     /// asked for that: it cannot be searched, and might say the credential.
-    pub fn of(headers: &HeaderMap, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
+    pub fn of(headers: Survey<'_>, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
         let needles = attached.iter().map(|built| built.needles());
         let needles: SmallVec<_> = needles.filter(|needles| !needles.is_empty()).collect();
-        if needles.is_empty() || !is_text(headers) {
+        if needles.is_empty() {
+            return Ok(None);
+        }
+        let kind = headers.only(&header::CONTENT_TYPE);
+        if matches!(kind, Ok(Some(kind)) if is_usual_text(kind))
+            && !headers.names.may_have(&header::CONTENT_ENCODING)
+        {
+            return Ok(Some(Box::new(Self::new(needles))));
+        }
+        if !is_text(headers) {
             return Ok(None);
         }
         if is_encoded(headers) || is_in_other_characters(headers) {
@@ -161,9 +170,28 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
     both.freeze()
 }
 
+/// Whether a content type is what nearly all texts say: known without reading it piece by piece.
+fn is_usual_text(kind: &HeaderValue) -> bool {
+    matches!(
+        kind.as_bytes(),
+        b"application/json"
+            | b"application/json;charset=utf-8"
+            | b"application/json;charset=UTF-8"
+            | b"application/json; charset=utf-8"
+            | b"application/json; charset=UTF-8"
+            | b"text/event-stream"
+            | b"text/event-stream; charset=utf-8"
+            | b"text/html"
+            | b"text/html; charset=utf-8"
+            | b"text/html; charset=UTF-8"
+            | b"text/plain"
+            | b"text/plain; charset=utf-8"
+    )
+}
+
 /// Whether a body is one that people and programs read as text; one that does not say what it is may be.
-fn is_text(headers: &HeaderMap) -> bool {
-    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+fn is_text(headers: Survey<'_>) -> bool {
+    let mut kinds = headers.all(&header::CONTENT_TYPE).peekable();
     kinds.peek().is_none() || kinds.any(|kind| names_text(kind.as_bytes()))
 }
 
@@ -186,8 +214,8 @@ fn is_name_of_text(name: &str) -> bool {
         || (has_one_of(&WORDS_OF_TEXTS) && !has_one_of(&WORDS_OF_OTHERS))
 }
 
-fn is_in_other_characters(headers: &HeaderMap) -> bool {
-    let kinds = headers.get_all(header::CONTENT_TYPE).iter();
+fn is_in_other_characters(headers: Survey<'_>) -> bool {
+    let kinds = headers.all(&header::CONTENT_TYPE);
     let mut parts =
         kinds.flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b';' | b',')));
     parts.any(|part| {
@@ -210,8 +238,8 @@ fn unquoted(text: &[u8]) -> String {
     text.trim_matches(is_around).to_ascii_lowercase()
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+fn is_encoded(headers: Survey<'_>) -> bool {
+    let mut codings = headers.all(&header::CONTENT_ENCODING);
     let is_none = |coding: &HeaderValue| {
         // Some servers put a charset there, or say in a word that there is nothing.
         let said = unquoted(coding.as_bytes());

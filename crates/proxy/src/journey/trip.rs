@@ -18,13 +18,13 @@ pub struct Trip {
     client: Rc<dyn Client>,
     tally: Rc<RouteTally>,
     /// The listener's name.
-    pub listener: Arc<str>,
+    pub listener: Rc<str>,
     /// The caller's name, where the listener asks for one.
     pub caller: Option<Arc<str>>,
     /// For whom a caller that is trusted with it says that it calls.
     pub identity: Option<HeaderValue>,
     /// The route's name, once there is one.
-    pub route: Option<Arc<str>>,
+    pub route: Option<Rc<str>>,
     /// The request's method.
     pub method: Method,
     /// The target as it came; kept only where an access line is written.
@@ -87,7 +87,7 @@ impl Trip {
     pub fn begin(
         client: Rc<dyn Client>,
         unrouted: Rc<RouteTally>,
-        listener: Arc<str>,
+        listener: Rc<str>,
         method: Method,
         target: Option<PathAndQuery>,
     ) -> Box<Self> {
@@ -121,11 +121,11 @@ impl Trip {
     }
 
     /// The route is known.
-    pub fn routed(&mut self, route: &Arc<str>, tally: &Rc<RouteTally>) {
+    pub fn routed(&mut self, route: &Rc<str>, tally: &Rc<RouteTally>) {
         tally.begin();
         self.tally.moved_on();
         self.tally = Rc::clone(tally);
-        self.route = Some(Arc::clone(route));
+        self.route = Some(Rc::clone(route));
     }
 
     /// Whether there will be a line about it.

@@ -24,6 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub struct View {
     pub(super) plan: Arc<Plan>,
+    /// The names of the plan's listeners, in its order.
+    pub(super) listeners: Vec<Rc<str>>,
     pub(super) routes: Vec<RouteView>,
     pub(super) pools: Vec<Rc<Pool>>,
     pub(super) last_host: LastHost,
@@ -34,6 +36,8 @@ pub struct View {
 
 #[derive(Debug)]
 pub(super) struct RouteView {
+    pub(super) route: Route,
+    pub(super) name: Rc<str>,
     pub(super) attachers: Vec<Attacher>,
     pub(super) tally: Rc<RouteTally>,
 }
@@ -42,10 +46,18 @@ impl View {
     /// A view for one worker.
     pub fn new(plan: Arc<Plan>, sweeper: &Rc<Sweeper>, memory: &Rc<Memory>, tally: &Tally) -> Self {
         let view = |route: &Route| RouteView {
+            route: Route {
+                rewrite: route.rewrite.unshared(),
+                ..route.clone()
+            },
+            name: Rc::from(&*route.name),
             attachers: route.attach.iter().cloned().map(Attacher::new).collect(),
             tally: tally.route(&route.name),
         };
         Self {
+            listeners: (plan.listeners.iter())
+                .map(|listener| Rc::from(&*listener.name))
+                .collect(),
             routes: plan.routes.iter().map(view).collect(),
             pools: plan
                 .upstreams
@@ -63,10 +75,10 @@ impl View {
     /// force, with the connections whose buffers may still hold one.
     pub fn reap(&self) {
         let now = Instant::now();
-        for (route, mine) in self.plan.routes.iter().zip(&self.routes) {
+        for mine in &self.routes {
             let ceased = mine.attachers.iter().filter(|attacher| attacher.let_go());
             if ceased.count() > 0 {
-                self.pools[route.upstream].renew();
+                self.pools[mine.route.upstream].renew();
             }
         }
         self.pools.iter().for_each(|pool| pool.reap(now));
@@ -85,7 +97,7 @@ impl View {
 
     /// Makes the trailers of a request on a route fit to be sent.
     pub(super) fn clean_trailers(&self, route: usize, trailers: &mut HeaderMap) {
-        self.plan.routes[route].rewrite.trailers(trailers);
+        self.routes[route].route.rewrite.trailers(trailers);
     }
 
     /// The route that takes a path, and the path as it goes upstream.
@@ -96,7 +108,8 @@ impl View {
         path: Path<'a>,
     ) -> Result<(usize, Path<'a>), Fault> {
         let take = |index: &usize| {
-            self.plan.routes[*index]
+            self.routes[*index]
+                .route
                 .take(host, path)
                 .map(|path| (*index, path))
         };

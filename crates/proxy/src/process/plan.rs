@@ -160,7 +160,7 @@ fn build_route(
         },
         max_body: route.max_body,
         limit: route.max_in_flight.map(Limit::new),
-        rate: route.rate_limit.map(Rate::new),
+        rate: route.rate_limit.map(|limit| Arc::new(Rate::new(limit))),
         replay_limit: route.replay_limit,
     }
 }

@@ -46,16 +46,18 @@ pub(super) async fn request<W: Write>(
         route.name, upstream.name
     ));
     let mut headers: HeaderMap = route.set_headers.iter().cloned().collect();
-    let mut whole = Target::AsItCame(target.clone());
+    let mut whole = Target::Whole(target.clone());
+    let mut put_on = Ok(());
     for attachment in &route.attach {
         let name = &*config.credentials[attachment.credential].name;
         let Some(grant) = grants.get(name) else {
             sheet.fail("request", format_args!("not tried: no credential {name}"));
             return;
         };
-        Form::new(&grant.value, &attachment.place).put_on(&mut headers, &mut whole);
+        let form = Form::new(&grant.value, &attachment.place);
+        put_on = put_on.and_then(|()| form.put_on(&mut headers, &mut whole));
     }
-    let Ok(whole) = whole.into_path_and_query() else {
+    let Ok(whole) = put_on.and_then(|()| whole.into_path_and_query()) else {
         sheet.fail(
             "request",
             "not tried: the target is no target with the credential",

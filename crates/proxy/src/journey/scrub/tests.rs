@@ -1,3 +1,4 @@
+use http::HeaderMap;
 use http_body_util::StreamBody;
 use proptest::prelude::*;
 
@@ -91,7 +92,7 @@ fn text_is_what_says_so_and_what_says_nothing() {
         for kind in kinds {
             headers.append(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        is_text(&headers)
+        is_text(Survey::of(&headers))
     };
     for kind in [
         "text/html; charset=utf-8",
@@ -154,7 +155,7 @@ fn an_encoding_that_says_something_is_one() {
     ] {
         let headers =
             HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
-        assert_eq!(is_encoded(&headers), is, "{coding}");
+        assert_eq!(is_encoded(Survey::of(&headers)), is, "{coding}");
     }
 }
 
@@ -176,7 +177,7 @@ fn a_charset_without_the_bytes_of_ascii_cannot_be_searched() {
     ] {
         let headers =
             HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        assert_eq!(is_in_other_characters(&headers), is, "{kind}");
+        assert_eq!(is_in_other_characters(Survey::of(&headers)), is, "{kind}");
     }
 }
 
@@ -200,5 +201,30 @@ proptest! {
         out.extend(scrub.end());
         prop_assert_eq!(out.len(), came);
         prop_assert_eq!(out.escape_ascii().to_string(), naively_masked(&value, &text).escape_ascii().to_string());
+    }
+}
+
+#[test]
+fn what_is_known_at_once_to_be_text_is_read_as_one_piece_by_piece() {
+    let kinds = [
+        "application/json",
+        "application/json;charset=utf-8",
+        "application/json; charset=UTF-8",
+        "text/event-stream",
+        "text/html; charset=utf-8",
+        "text/plain",
+    ];
+    for kind in kinds.map(HeaderValue::from_static) {
+        assert!(is_usual_text(&kind), "{kind:?}");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+        let headers = Survey::of(&headers);
+        assert!(is_text(headers) && !is_in_other_characters(headers));
+    }
+    for kind in [
+        "application/zip",
+        "text/html; charset=utf-16",
+        "text/plain,a",
+    ] {
+        assert!(!is_usual_text(&HeaderValue::from_static(kind)), "{kind}");
     }
 }
