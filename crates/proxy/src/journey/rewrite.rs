@@ -11,7 +11,7 @@ use super::{
     admit::Peer,
     query::{has, without},
     route::{Path, Route},
-    survey::{Names, Survey},
+    survey::{Names, Survey, is_word},
 };
 use crate::{config::Forwarded, fault::Fault};
 
@@ -223,8 +223,15 @@ fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
 /// Takes out of an answer what belongs to one connection only; framing is left to hyper.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap, names: Names) {
     let nominated = nominated(Survey::with(headers, names));
-    let always = OF_ONE_CONNECTION.iter().filter(|name| names.may_have(name));
-    for name in always.chain(&nominated) {
+    if names.may_have(&header::CONNECTION) {
+        headers.remove(header::CONNECTION);
+    }
+    if names.may_have_one(const { Names::of(&OF_ONE_CONNECTION) }) {
+        for name in OF_ONE_CONNECTION {
+            headers.remove(name);
+        }
+    }
+    for name in nominated {
         headers.remove(name);
     }
 }
@@ -296,8 +303,7 @@ fn may_wait_for_leave(headers: Survey<'_>, version: Version) -> bool {
 fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
     let mut names = SmallVec::new();
     headers.listed(&header::CONNECTION).for_each(|listed| {
-        let is_about_connection =
-            listed.eq_ignore_ascii_case(b"keep-alive") || listed.eq_ignore_ascii_case(b"close");
+        let is_about_connection = is_word(listed, "keep-alive") || is_word(listed, "close");
         if !is_about_connection
             && let Ok(name) = HeaderName::from_bytes(listed)
             && ![
@@ -364,15 +370,14 @@ impl Via {
         headers.append(header::VIA, ours.clone());
     }
 }
-/// What an answer says to us and not to the client.
-static OF_ONE_CONNECTION: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TRANSFER_ENCODING,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authentication-info"),
+/// What an answer says, besides `Connection`, to us and not to the client.
+const OF_ONE_CONNECTION: [&str; 6] = [
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// What trailers cannot change any more.

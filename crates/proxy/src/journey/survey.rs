@@ -22,14 +22,31 @@ pub struct Several;
 impl Names {
     /// Whether a header of this name may be there: never no for one that is.
     pub fn may_have(self, name: &HeaderName) -> bool {
-        self.0 & bit(name) != 0
+        self.0 & bit(name.as_str()) != 0
+    }
+
+    /// Whether a header of one of these names may be there.
+    pub fn may_have_one(self, names: Self) -> bool {
+        self.0 & names.0 != 0
+    }
+
+    /// The set of some names, in lower case.
+    pub const fn of(names: &[&str]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < names.len() {
+            set |= bit(names[at]);
+            at += 1;
+        }
+        Self(set)
     }
 }
 
 impl<'a> Survey<'a> {
     /// Looks at each name once.
     pub fn of(headers: &'a HeaderMap) -> Self {
-        let names = headers.keys().fold(0, |names, name| names | bit(name));
+        let names = headers
+            .keys()
+            .fold(0, |names, name| names | bit(name.as_str()));
         Self {
             headers,
             names: Names(names),
@@ -73,7 +90,7 @@ impl<'a> Survey<'a> {
     /// Whether a word stands between those commas, in any case.
     pub fn lists(&self, name: &HeaderName, word: &str) -> bool {
         let mut listed = self.listed(name);
-        listed.any(|listed| listed.eq_ignore_ascii_case(word.as_bytes()))
+        listed.any(|listed| is_word(listed, word))
     }
 
     /// The header of this name, if there is one.
@@ -93,12 +110,20 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// Whether a text is a word, in any case; nearly always it is in the case of the word, or of another length.
+pub fn is_word(text: &[u8], word: &str) -> bool {
+    text == word.as_bytes() || text.eq_ignore_ascii_case(word.as_bytes())
+}
+
 /// The bit of a name, by its length and its ends: so that those that are asked for hardly share one with those that
 /// clients and servers send.
-fn bit(name: &HeaderName) -> u64 {
-    let name = name.as_str().as_bytes();
-    let ends = [name.first(), name.last()].map(|end| usize::from(*end.unwrap_or(&0)));
-    1 << ((14 * name.len() + 27 * ends[0] + ends[1]) % 64)
+const fn bit(name: &str) -> u64 {
+    match name.as_bytes() {
+        [] => 0,
+        [first, .., last] | [first @ last] => {
+            1 << ((27 * name.len() + *first as usize + *last as usize) % 64)
+        }
+    }
 }
 
 #[cfg(test)]
