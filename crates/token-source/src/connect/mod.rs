@@ -117,7 +117,7 @@ impl Connector {
         let tcp = BufReader::with_capacity(READ_BUFFER, self.tcp().await?);
         let connector = TlsConnector::from(settings.config.clone());
         match connector.connect(name, tcp).await {
-            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Ok(stream) => Ok(stream.into()),
             Err(error) => {
                 if is_distrust(&error) {
                     self.tls.doubt(&settings);
