@@ -160,6 +160,36 @@ impl Rewrite {
     }
 
     fn is_dropped(&self, name: &HeaderName, nominated: &[HeaderName]) -> bool {
+        (self.may_be_ours(name) && self.is_ours_in_any_spelling(name)) || nominated.contains(name)
+    }
+
+    /// A first look, which ends here for nearly all: a name in another spelling has the same length and ends.
+    fn may_be_ours(&self, name: &HeaderName) -> bool {
+        const OURS: Names = Names::of(&[
+            "accept-charset",
+            "authorization",
+            "connection",
+            "content-length",
+            "cookie",
+            "forwarded",
+            "http2-settings",
+            "if-range",
+            "keep-alive",
+            "range",
+            "request-range",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "x-proxy-key",
+        ]);
+        let mut listed = self.attached_headers.iter().chain(&self.of_callers);
+        let text = name.as_str();
+        OURS.may_have(name)
+            || matches!(text.as_bytes(), [b'p', b'r', ..] | [b'x', _, b'f', ..])
+            || listed.any(|listed| listed.as_str().len() == text.len())
+    }
+
+    fn is_ours_in_any_spelling(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
         let dropped = match text {
             // The framing stays as it is: hyper's client sends no body at all on a GET without it.
@@ -172,7 +202,6 @@ impl Rewrite {
             },
         };
         dropped
-            || nominated.contains(name)
             || (self.attaches && is_one_of(&self.attached_headers, text))
             || is_one_of(&self.of_callers, text)
     }

@@ -1,6 +1,7 @@
 //! What of a head goes on, and what does not.
 
 use http::Request;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -149,4 +150,30 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
         rewritten(&Rewrite::default(), &looped),
         Err(Fault::LoopDetected)
     );
+}
+
+proptest! {
+    #[test]
+    fn the_first_look_at_a_name_overlooks_none_that_is_dropped(
+        name in prop::sample::select(&[
+            "accept-charset", "authorization", "connection", "content-length", "cookie", "forwarded", "host",
+            "http2-settings", "if-range", "keep-alive", "range", "request-range", "te", "transfer-encoding", "upgrade",
+            "x-proxy-key", "proxy-authorization", "proxy-x", "x-forwarded-for", "x-forwarded-x", "ml-instance-id",
+            "x-caller", "accept", "user-agent",
+        ][..]),
+        spelled in prop::collection::vec(any::<bool>(), 24),
+        (pass_cookies, scrub_body) in any::<(bool, bool)>(),
+    ) {
+        let rewrite = Rewrite {
+            attached_headers: vec![HeaderName::from_static("ml-instance-id")],
+            of_callers: vec![HeaderName::from_static("x-caller")],
+            pass_cookies,
+            scrub_body,
+            ..Rewrite::default()
+        };
+        let spell = |(letter, other)| if letter == '-' && other { '_' } else { letter };
+        let name: String = name.chars().zip(spelled).map(spell).collect();
+        let name = HeaderName::try_from(name).unwrap();
+        prop_assert!(rewrite.may_be_ours(&name) || !rewrite.is_ours_in_any_spelling(&name), "{name}");
+    }
 }
