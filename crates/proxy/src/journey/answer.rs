@@ -64,7 +64,7 @@ pub struct Passing {
     /// No cookies in trailers either.
     pub drops_cookies: bool,
     /// What looks for the credential in the body.
-    pub scrub: Option<Box<Scrub>>,
+    pub scrub: Option<Scrub>,
 }
 
 /// An upstream's body.

@@ -26,7 +26,7 @@ pub struct Scrub {
     /// How many bytes of it belong to a hit that began before it.
     covered: usize,
     /// The trailers, where something had to go before them.
-    trailers: Option<Frame<Bytes>>,
+    trailers: Option<Box<Frame<Bytes>>>,
     /// The body has ended.
     ended: bool,
     found: bool,
@@ -39,7 +39,7 @@ impl Scrub {
     /// # Errors
     /// `upstream_protocol` for a text that is compressed, or in characters that are not those of ASCII, though nobody
     /// asked for that: it cannot be searched, and might say the credential.
-    pub fn of(headers: Survey<'_>, attached: &Attached) -> Result<Option<Box<Self>>, Fault> {
+    pub fn of(headers: Survey<'_>, attached: &Attached) -> Result<Option<Self>, Fault> {
         let needles = attached.iter().map(|built| built.needles());
         let needles: SmallVec<_> = needles.filter(|needles| !needles.is_empty()).collect();
         if needles.is_empty() {
@@ -49,7 +49,7 @@ impl Scrub {
         if matches!(kind, Ok(Some(kind)) if is_usual_text(kind))
             && !headers.names.may_have(&header::CONTENT_ENCODING)
         {
-            return Ok(Some(Box::new(Self::new(needles))));
+            return Ok(Some(Self::new(needles)));
         }
         if !is_text(headers) {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Scrub {
             );
             return Err(Fault::UpstreamProtocol);
         }
-        Ok(Some(Box::new(Self::new(needles))))
+        Ok(Some(Self::new(needles)))
     }
 
     fn new(needles: SmallVec<[Rc<[Needle]>; 2]>) -> Self {
@@ -86,7 +86,7 @@ impl Scrub {
         B: Body<Data = Bytes, Error = Cut> + Unpin,
     {
         if let Some(trailers) = self.trailers.take() {
-            return Poll::Ready(Some(Ok(trailers)));
+            return Poll::Ready(Some(Ok(*trailers)));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -103,7 +103,7 @@ impl Scrub {
             Err(trailers) => match self.end() {
                 rest if rest.is_empty() => trailers,
                 rest => {
-                    self.trailers = Some(trailers);
+                    self.trailers = Some(Box::new(trailers));
                     Frame::data(rest)
                 }
             },
@@ -133,6 +133,9 @@ impl Scrub {
         let mut open = text.len();
         for needle in self.needles.iter().flat_map(|of| of.iter()) {
             open = open.min(needle.find(&text, |hit| hits.push(hit)));
+        }
+        if hits.is_empty() && open == text.len() && self.covered == 0 {
+            return text;
         }
         self.found |= !hits.is_empty();
         if self.ended {

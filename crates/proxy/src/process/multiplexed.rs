@@ -51,10 +51,11 @@ pub(super) async fn keep(
         life.begins(&turn);
         let client = Rc::clone(&turn);
         let view = worker.view();
-        async move {
+        // Boxed, since hyper moves it on into a task of its own, and that is moved when it ends.
+        Box::pin(async move {
             let answer = travel(request, view, listener, client).await;
             Ok::<_, Infallible>(answer.map(|answer| Paced::new(answer, turn)))
-        }
+        })
     });
     let mut builder = http2::Builder::new(PerStream(Rc::clone(&life)));
     builder
