@@ -3,11 +3,13 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
 use socket2::SockRef;
+use tokio::time::Instant;
 
 use crate::{
     client::{self, eventually, pause, read_one},
@@ -71,6 +73,21 @@ fn a_client_that_has_gone_is_noticed_though_a_byte_lies_behind_its_request() {
 #[test]
 fn so_is_one_over_tls() {
     let world = World::new();
+    let (tls, certificate) = tls_listener(&world);
+    let proxy = before_a_silent_upstream(&world, tls);
+    let mut client = over_tls(&proxy, certificate.as_bytes(), "localhost");
+    client
+        .write_all(&[handshake("/chat", &[]), b"x".to_vec()].concat())
+        .unwrap();
+    is_under_way(&proxy);
+    // Without a word of TLS.
+    drop(client);
+    is_given_up(&proxy, "the connection below");
+    world.end(proxy);
+}
+
+/// What makes a listener speak TLS, and its certificate.
+fn tls_listener(world: &World) -> (&'static str, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])
         .unwrap()
@@ -79,15 +96,117 @@ fn so_is_one_over_tls() {
     world.write("tls.crt", &certificate.pem());
     world.write("tls.key", &key.serialize_pem());
     let tls = "tls = { certificate = 'tls.crt', key = 'tls.key' }";
-    let proxy = before_a_silent_upstream(&world, tls);
-    let mut client = over_tls(&proxy, certificate.pem().as_bytes(), "localhost");
-    client
-        .write_all(&[handshake("/chat", &[]), b"x".to_vec()].concat())
-        .unwrap();
-    is_under_way(&proxy);
-    // Without a word of TLS.
-    drop(client);
-    is_given_up(&proxy, "the connection below");
+    (tls, certificate.pem())
+}
+
+/// Half of what lies between two looks for clients that are not heard.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// An upstream that tells when the connection of a request has ended. It says nothing, or without end.
+fn upstream_that_hears() -> (SocketAddr, Receiver<()>) {
+    let (tell, heard) = mpsc::channel();
+    let address = scripted(move |stream, head| {
+        match head.starts_with("GET /endless") {
+            true => {
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n");
+                while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+            }
+            false => while matches!(stream.read(&mut [0; 1024]), Ok(1..)) {},
+        }
+        let _ = tell.send(());
+    });
+    (address, heard)
+}
+
+/// How long it takes until the upstream hears that a client has gone: the shortest of a few tries, for a machine may have
+/// other things to do.
+fn heard_after<C>(heard: &Receiver<()>, come: impl Fn() -> C, go: impl Fn(&mut C)) -> Duration {
+    let tries = (0..4).map(|_| {
+        let mut client = come();
+        // All that it says is on its way, and the proxy waits.
+        pause(Duration::from_millis(300));
+        let began = Instant::now();
+        go(&mut client);
+        let patience = Duration::from_secs(60);
+        heard
+            .recv_timeout(patience)
+            .expect("the upstream hears of it");
+        began.elapsed()
+    });
+    tries.min().unwrap()
+}
+
+#[test]
+fn the_end_of_a_client_is_heard_at_once_whatever_it_has_said() {
+    let world = World::new();
+    let (address, heard) = upstream_that_hears();
+    let proxy = in_front_of(&world, address, "", "");
+    let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\n";
+    let post = b"POST /x HTTP/1.1\r\nHost: localhost\r\n";
+    // As much as one read takes, so that the runtime does not know that there is nothing more.
+    let exact = [&get[..], b"X: ", &[b'x'; 8192 - 41], b"\r\n\r\n"].concat();
+    assert_eq!(exact.len(), 8192);
+    for (what, said) in [
+        ("a GET", [&get[..], b"\r\n"].concat()),
+        (
+            "a body",
+            [&post[..], b"Content-Length: 3\r\n\r\nabc"].concat(),
+        ),
+        (
+            "chunks",
+            [
+                &post[..],
+                b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            ]
+            .concat(),
+        ),
+        ("a full buffer", exact),
+    ] {
+        let come = || {
+            let mut client = client::connect(proxy.address());
+            client.write_all(&said).unwrap();
+            client
+        };
+        let took = heard_after(&heard, come, |client| {
+            client.shutdown(Shutdown::Both).unwrap()
+        });
+        assert!(took < AT_ONCE, "{what}: {took:?}");
+    }
+    // It reads nothing, and the proxy's writing is blocked by that.
+    let come = || {
+        let mut client = client::connect(proxy.address());
+        client
+            .write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        client
+    };
+    let took = heard_after(&heard, come, |client| {
+        client.shutdown(Shutdown::Write).unwrap()
+    });
+    assert!(took < AT_ONCE, "an answer that is not read: {took:?}");
+    world.end(proxy);
+}
+
+#[test]
+fn so_is_the_end_that_tls_says_on_an_open_connection() {
+    let world = World::new();
+    let (tls, certificate) = tls_listener(&world);
+    let (address, heard) = upstream_that_hears();
+    let proxy = in_front_of(&world, address, "", tls);
+    for path in ["x", "endless"] {
+        let come = || {
+            let mut client = over_tls(&proxy, certificate.as_bytes(), "localhost");
+            let head = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            client.write_all(head.as_bytes()).unwrap();
+            client
+        };
+        let took = heard_after(&heard, come, |client| {
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+        });
+        assert!(took < AT_ONCE, "{path}: {took:?}");
+    }
     world.end(proxy);
 }
 

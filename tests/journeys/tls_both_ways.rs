@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     sync::Arc,
 };
@@ -156,7 +157,7 @@ pub(crate) fn over_tls(
     proxy: &Proxy,
     roots: &[u8],
     name: &'static str,
-) -> impl Read + Write + use<> {
+) -> StreamOwned<ClientConnection, TcpStream> {
     let mut store = RootCertStore::empty();
     store
         .add(CertificateDer::from_pem_slice(roots).unwrap())

@@ -135,6 +135,11 @@ impl Watch {
             .set(Tick::try_from(deadline).unwrap_or(NEVER));
     }
 
+    /// Wakes the task that watches, whatever the deadline.
+    pub fn wake(&self) {
+        self.watched.wake();
+    }
+
     /// Takes the deadline away.
     pub fn disarm(&self) {
         self.watched.deadline.set(NEVER);

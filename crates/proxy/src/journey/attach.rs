@@ -65,8 +65,8 @@ pub enum Form {
 /// A pair of the query, and the last target that it was put on.
 pub struct Pair {
     text: String,
-    /// Without the pair, and with it. Whoever has a token in the query asks for the same few pages again and again, and
-    /// checking that a target may stand in a request costs more than all else that is done to it.
+    /// Without the pair, and with it. Whoever has a token in the query asks for the same page again and again, and checking
+    /// that a target may stand in a request costs more than all else that is done to it.
     last: RefCell<Option<(String, PathAndQuery)>>,
 }
 
@@ -107,7 +107,7 @@ impl Form {
     pub fn put_on(&self, headers: &mut HeaderMap, target: &mut Target) -> Result<(), Fault> {
         match self {
             Self::Header(name, value) => drop(headers.insert(name, value.clone())),
-            Self::Query(pair) => *target = Target::Whole(pair.behind(target.as_str())?),
+            Self::Query(pair) => *target = Target::Attached(pair.behind(target)?),
         }
         Ok(())
     }
@@ -313,8 +313,11 @@ impl std::fmt::Debug for Built {
 
 impl Pair {
     /// A target with the pair behind it.
-    fn behind(&self, target: &str) -> Result<PathAndQuery, Fault> {
+    fn behind(&self, target: &Target) -> Result<PathAndQuery, Fault> {
         let mut last = self.last.borrow_mut();
+        // Another credential must not be kept here, where nobody would let go of it.
+        let is_kept = !matches!(target, Target::Attached(_));
+        let target = target.as_str();
         if let Some((_, with)) = last.as_ref().filter(|(without, _)| without == target) {
             return Ok(with.clone());
         }
@@ -324,14 +327,17 @@ impl Pair {
             Some(_) => "&",
         };
         let with = checked([target, joint, &self.text].concat())?;
-        Ok(last.insert((target.to_owned(), with)).1.clone())
+        if is_kept {
+            *last = Some((target.to_owned(), with.clone()));
+        }
+        Ok(with)
     }
 }
 
 impl Target {
     fn as_str(&self) -> &str {
         match self {
-            Self::Whole(target) => target.as_str(),
+            Self::Whole(target) | Self::Attached(target) => target.as_str(),
             Self::Rewritten(target) => target,
         }
     }
@@ -342,7 +348,7 @@ impl Target {
     /// `bad_request` when it cannot stand in a request line.
     pub fn into_path_and_query(self) -> Result<PathAndQuery, Fault> {
         match self {
-            Self::Whole(target) => Ok(target),
+            Self::Whole(target) | Self::Attached(target) => Ok(target),
             Self::Rewritten(target) => checked(target),
         }
     }
@@ -384,6 +390,36 @@ impl Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_is_put_on_each_target_and_keeps_no_other_credential() {
+        let form =
+            |value: &str, name: &str| Form::new(&value.into(), &Place::Query { name: name.into() });
+        let (one, two) = (form("canary-one", "token"), form("canary-two", "key"));
+        for (came, goes) in [
+            ("/a", "/a?token=canary-one&key=canary-two"),
+            ("/a", "/a?token=canary-one&key=canary-two"),
+            ("/a?x=1", "/a?x=1&token=canary-one&key=canary-two"),
+            ("/a?x=1&", "/a?x=1&token=canary-one&key=canary-two"),
+            ("/a?", "/a?token=canary-one&key=canary-two"),
+            ("/a", "/a?token=canary-one&key=canary-two"),
+        ] {
+            let mut target = Target::Whole(PathAndQuery::from_static(came));
+            one.put_on(&mut HeaderMap::new(), &mut target).unwrap();
+            two.put_on(&mut HeaderMap::new(), &mut target).unwrap();
+            assert_eq!(target.into_path_and_query().unwrap(), goes, "{came}");
+            let kept = |form: &Form| match form {
+                Form::Query(pair) => pair
+                    .last
+                    .borrow()
+                    .as_ref()
+                    .map(|(_, with)| with.to_string()),
+                Form::Header(..) => None,
+            };
+            assert!(kept(&one).is_some_and(|kept| goes.starts_with(&kept)));
+            assert_eq!(kept(&two), None);
+        }
+    }
 
     #[test]
     fn what_is_attached_does_not_show() {

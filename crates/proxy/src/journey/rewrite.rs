@@ -58,6 +58,8 @@ pub enum Target {
     Whole(PathAndQuery),
     /// With a base path, without a prefix, or with another query.
     Rewritten(String),
+    /// With a credential in its query.
+    Attached(PathAndQuery),
 }
 
 /// Nothing of it: a credential may stand in its query.
@@ -399,6 +401,7 @@ impl Via {
         headers.append(header::VIA, ours.clone());
     }
 }
+
 /// What an answer says, besides `Connection`, to us and not to the client.
 const OF_ONE_CONNECTION: [&str; 6] = [
     "keep-alive",

@@ -288,12 +288,26 @@ struct Watched {
 }
 
 impl Watched {
-    /// Whether something may have been heard of a client that has nothing to do but to wait for its answer; else the
-    /// task is woken when something is.
-    fn looks_for_end(&self, cx: &mut Context<'_>) -> bool {
-        let has_said_all = self.vitals.is_waiting_for_answer();
-        self.vitals.is_look_due()
-            || (has_said_all && self.stream.inner().poll_readable(cx).is_ready())
+    /// Whether the client has gone that has nothing to do but to take its answer; else the task is woken when it may
+    /// have.
+    fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_due = self.vitals.is_look_due();
+        (is_due && self.stream.inner().is_gone())
+            || (self.vitals.is_waiting_for_answer()
+                && self.stream.inner_mut().poll_end(cx).is_ready())
+    }
+
+    /// What came of a write, unless it waits for a client that has gone.
+    fn written<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        self.vitals.blocks_write(polled.is_pending());
+        match polled.is_pending() && self.has_gone(cx) {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            false => polled,
+        }
     }
 }
 
@@ -326,14 +340,13 @@ impl Write for Watched {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.vitals.blocks_write(polled.is_pending());
-        polled
+        this.written(polled, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // hyper flushes at the end of each of its turns.
-        if this.looks_for_end(cx) && this.stream.inner().is_gone() {
+        // hyper flushes at the end of each of its turns, once all is written.
+        if this.has_gone(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
@@ -360,8 +373,7 @@ impl Write for Watched {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.vitals.blocks_write(polled.is_pending());
-        polled
+        this.written(polled, cx)
     }
 }
 

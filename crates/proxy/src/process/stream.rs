@@ -2,15 +2,16 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -56,6 +57,28 @@ impl Stream {
         }
     }
 
+    /// Ready when the client has ended, or the connection is broken; else the task is woken by what comes. What the client
+    /// has said meanwhile is not taken, and hides an end behind it.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let look = Interest::READABLE;
+        match self {
+            Self::Tcp(tcp) => poll_end(
+                || tcp.poll_read_ready(cx),
+                || tcp.try_io(look, || peek(&SockRef::from(&*tcp))),
+            ),
+            // TLS has an end of its own, which is a record like others.
+            Self::Tls(tls) => match Pin::new(tls).poll_fill_buf(cx) {
+                Poll::Ready(Ok(said)) if !said.is_empty() => Poll::Pending,
+                polled => polled.map(|_| ()),
+            },
+            #[cfg(unix)]
+            Self::Unix(unix) => poll_end(
+                || unix.poll_read_ready(cx),
+                || unix.try_io(look, || peek(&SockRef::from(&*unix))),
+            ),
+        }
+    }
+
     /// Whether the client has closed its end, or the connection is broken, whatever lies before that unread: the runtime
     /// has been told by the kernel, and no call is made.
     pub fn is_gone(&self) -> bool {
@@ -88,6 +111,25 @@ impl Stream {
         };
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
+}
+
+fn poll_end(
+    mut poll_readable: impl FnMut() -> Poll<io::Result<()>>,
+    peek: impl Fn() -> io::Result<usize>,
+) -> Poll<()> {
+    while ready!(poll_readable()).is_ok() {
+        match peek() {
+            // What the runtime knew was old, and it knows better now.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(1..) => return Poll::Pending,
+            Ok(0) | Err(_) => break,
+        }
+    }
+    Poll::Ready(())
+}
+
+fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
+    socket.peek(&mut [MaybeUninit::uninit()])
 }
 
 fn is_closed(readiness: impl Future<Output = io::Result<Ready>>) -> bool {

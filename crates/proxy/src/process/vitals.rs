@@ -159,6 +159,8 @@ impl Vitals {
     pub(super) fn body_ended(&self) {
         self.body_open.set(false);
         self.waits_for_body(false);
+        // From now on the end of the client is looked for; whoever took the last piece was another task.
+        self.watch.wake();
         if self.phase.get() == Phase::Rest {
             self.answered();
         }

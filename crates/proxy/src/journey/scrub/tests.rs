@@ -209,10 +209,16 @@ fn what_is_known_at_once_to_be_text_is_read_as_one_piece_by_piece() {
     let kinds = [
         "application/json",
         "application/json;charset=utf-8",
+        "application/json;charset=UTF-8",
+        "application/json; charset=utf-8",
         "application/json; charset=UTF-8",
         "text/event-stream",
+        "text/event-stream; charset=utf-8",
+        "text/html",
         "text/html; charset=utf-8",
+        "text/html; charset=UTF-8",
         "text/plain",
+        "text/plain; charset=utf-8",
     ];
     for kind in kinds.map(HeaderValue::from_static) {
         assert!(is_usual_text(&kind), "{kind:?}");
