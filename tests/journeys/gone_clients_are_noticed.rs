@@ -2,7 +2,7 @@
 //! seat, its connection, and the upstream's.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::mpsc::{self, Receiver},
     time::Duration,
@@ -119,10 +119,10 @@ fn upstream_that_hears() -> (SocketAddr, Receiver<()>) {
     (address, heard)
 }
 
-/// How long it takes until the upstream hears that a client has gone: the shortest of a few tries, for a machine may have
-/// other things to do.
+/// How long it takes until the upstream hears that a client has gone: the second shortest of a few tries, for a machine may
+/// have other things to do.
 fn heard_after<C>(heard: &Receiver<()>, come: impl Fn() -> C, go: impl Fn(&mut C)) -> Duration {
-    let tries = (0..4).map(|_| {
+    let mut tries = [(); 4].map(|()| {
         let mut client = come();
         // All that it says is on its way, and the proxy waits.
         pause(Duration::from_millis(300));
@@ -134,7 +134,8 @@ fn heard_after<C>(heard: &Receiver<()>, come: impl Fn() -> C, go: impl Fn(&mut C
             .expect("the upstream hears of it");
         began.elapsed()
     });
-    tries.min().unwrap()
+    tries.sort();
+    tries[1]
 }
 
 #[test]
@@ -213,18 +214,28 @@ fn so_is_the_end_that_tls_says_on_an_open_connection() {
 #[test]
 fn one_that_waits_is_not_taken_for_one_that_has_gone() {
     let world = World::new();
-    let address = scripted(|stream: &mut TcpStream, _| {
-        pause(Duration::from_secs(6));
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        let _ = head(stream);
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes");
-        let _ = head(stream);
-    });
-    let proxy = in_front_of(&world, address, "", "");
-    let mut client = client::connect(proxy.address());
+    let (tls, certificate) = tls_listener(&world);
+    let slow = || {
+        scripted(|stream: &mut TcpStream, _| {
+            pause(Duration::from_secs(6));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let _ = head(stream);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes");
+            let _ = head(stream);
+        })
+    };
+    let proxy = in_front_of(&world, slow(), "", "");
+    gets_two_answers(client::connect(proxy.address()));
+    world.end(proxy);
+    // TLS has taken the second request from the socket by the time the first is answered.
+    let proxy = in_front_of(&world, slow(), "", tls);
+    gets_two_answers(over_tls(&proxy, certificate.as_bytes(), "localhost"));
+    world.end(proxy);
+}
+
+fn gets_two_answers(mut client: impl Read + Write) {
     let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
     client.write_all(&get.repeat(2)).unwrap();
     assert_eq!(read_one(&mut client).text(), "ok");
     assert_eq!(read_one(&mut client).text(), "yes");
-    world.end(proxy);
 }

@@ -145,7 +145,8 @@ impl Watch {
         self.watched.deadline.set(NEVER);
     }
 
-    /// Ready when the deadline has passed; else the task is woken when it does, or by [`Sweeper::wake_all`].
+    /// Ready when the deadline has passed; else the task is woken when it does, or by
+    /// [`wake`](Self::wake) and [`Sweeper::wake_all`].
     pub fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         if self.watched.deadline.get() <= self.sweeper.now.get() {
             return Poll::Ready(());

@@ -288,8 +288,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// Whether the client has gone that has nothing to do but to take its answer; else the task is woken when it may
-    /// have.
+    /// Whether the client has gone, as far as that can be told; else the task is woken when a client that has only its
+    /// answer to take may have.
     fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
         let is_due = self.vitals.is_look_due();
         (is_due && self.stream.inner().is_gone())

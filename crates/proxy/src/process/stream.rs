@@ -1,7 +1,7 @@
 //! The bytes of a client, however they come.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
@@ -57,8 +57,8 @@ impl Stream {
         }
     }
 
-    /// Ready when the client has ended, or the connection is broken; else the task is woken by what comes. What the client
-    /// has said meanwhile is not taken, and hides an end behind it.
+    /// Ready when the client has ended, or the connection is broken; else the task is woken by what comes, unless something
+    /// of the client's lies there already. That is left to whoever reads, and hides an end behind it.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let look = Interest::READABLE;
         match self {
@@ -120,7 +120,8 @@ fn poll_end(
     while ready!(poll_readable()).is_ok() {
         match peek() {
             // What the runtime knew was old, and it knows better now.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Ok(1..) => return Poll::Pending,
             Ok(0) | Err(_) => break,
         }
