@@ -205,7 +205,7 @@ async fn attached(values: &[String; 2]) -> Attached {
             name: "token".into(),
         };
         let attacher = Attacher::new(Attachment { feed, place });
-        let mut target = Target::Whole(PathAndQuery::from_static("/"));
+        let mut target = Target::AsItCame(PathAndQuery::from_static("/"));
         let built = attacher.attach(&mut HeaderMap::new(), &mut target).await;
         attached.push(built.expect("a value is granted"));
     }

@@ -15,7 +15,7 @@ use crate::{
     client::{self, eventually, pause, read_one},
     proxy::{Proxy, World},
     scripted::{head, in_front_of, scripted},
-    tls_both_ways::over_tls,
+    tls_both_ways::{certificate_files, over_tls},
     websocket::handshake,
 };
 
@@ -73,8 +73,8 @@ fn a_client_that_has_gone_is_noticed_though_a_byte_lies_behind_its_request() {
 #[test]
 fn so_is_one_over_tls() {
     let world = World::new();
-    let (tls, certificate) = tls_listener(&world);
-    let proxy = before_a_silent_upstream(&world, tls);
+    let certificate = certificate_files(&world, "localhost");
+    let proxy = before_a_silent_upstream(&world, TLS);
     let mut client = over_tls(&proxy, certificate.as_bytes(), "localhost");
     client
         .write_all(&[handshake("/chat", &[]), b"x".to_vec()].concat())
@@ -86,18 +86,8 @@ fn so_is_one_over_tls() {
     world.end(proxy);
 }
 
-/// What makes a listener speak TLS, and its certificate.
-fn tls_listener(world: &World) -> (&'static str, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    world.write("tls.crt", &certificate.pem());
-    world.write("tls.key", &key.serialize_pem());
-    let tls = "tls = { certificate = 'tls.crt', key = 'tls.key' }";
-    (tls, certificate.pem())
-}
+/// With the [`certificate_files`].
+const TLS: &str = "tls = { certificate = 'tls.crt', key = 'tls.key' }";
 
 /// Half of what lies between two looks for clients that are not heard.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -192,9 +182,9 @@ fn the_end_of_a_client_is_heard_at_once_whatever_it_has_said() {
 #[test]
 fn so_is_the_end_that_tls_says_on_an_open_connection() {
     let world = World::new();
-    let (tls, certificate) = tls_listener(&world);
+    let certificate = certificate_files(&world, "localhost");
     let (address, heard) = upstream_that_hears();
-    let proxy = in_front_of(&world, address, "", tls);
+    let proxy = in_front_of(&world, address, "", TLS);
     for path in ["x", "endless"] {
         let come = || {
             let mut client = over_tls(&proxy, certificate.as_bytes(), "localhost");
@@ -214,7 +204,7 @@ fn so_is_the_end_that_tls_says_on_an_open_connection() {
 #[test]
 fn one_that_waits_is_not_taken_for_one_that_has_gone() {
     let world = World::new();
-    let (tls, certificate) = tls_listener(&world);
+    let certificate = certificate_files(&world, "localhost");
     let slow = || {
         scripted(|stream: &mut TcpStream, _| {
             pause(Duration::from_secs(6));
@@ -228,7 +218,7 @@ fn one_that_waits_is_not_taken_for_one_that_has_gone() {
     gets_two_answers(client::connect(proxy.address()));
     world.end(proxy);
     // TLS has taken the second request from the socket by the time the first is answered.
-    let proxy = in_front_of(&world, slow(), "", tls);
+    let proxy = in_front_of(&world, slow(), "", TLS);
     gets_two_answers(over_tls(&proxy, certificate.as_bytes(), "localhost"));
     world.end(proxy);
 }

@@ -115,13 +115,7 @@ fn a_local_ca_is_made_once_and_clients_trust_it() {
 #[test]
 fn a_certificate_from_files_and_clients_that_speak_no_tls() {
     let world = World::new();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["proxy.internal".into()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    world.write("tls.crt", &certificate.pem());
-    world.write("tls.key", &key.serialize_pem());
+    let certificate = certificate_files(&world, "proxy.internal");
     let proxy = world.start(
         r#"
 listener.tls = { address = "127.0.0.1:0", hosts = ["proxy.internal"], tls = { certificate = "tls.crt", key = "tls.key" } }
@@ -139,7 +133,7 @@ attach = "platform"
     let _ = plain.read_to_end(&mut all);
     assert!(!all.starts_with(b"HTTP"), "plain HTTP on a TLS port");
 
-    let mut stream = over_tls(&proxy, certificate.pem().as_bytes(), "proxy.internal");
+    let mut stream = over_tls(&proxy, certificate.as_bytes(), "proxy.internal");
     let request = client::request(
         "GET",
         "/simulator/status/200",
@@ -151,6 +145,18 @@ attach = "platform"
     let _ = stream.read_to_end(&mut all);
     assert_eq!(client::parse(&all).status, 200, "a page of ours calls");
     world.end(proxy);
+}
+
+/// Writes `tls.crt` and `tls.key` for a listener of this name; returns the certificate.
+pub(crate) fn certificate_files(world: &World, name: &str) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.into()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    world.write("tls.crt", &certificate.pem());
+    world.write("tls.key", &key.serialize_pem());
+    certificate.pem()
 }
 
 pub(crate) fn over_tls(

@@ -337,7 +337,7 @@ impl Pair {
 impl Target {
     fn as_str(&self) -> &str {
         match self {
-            Self::Whole(target) | Self::Attached(target) => target.as_str(),
+            Self::AsItCame(target) | Self::Attached(target) => target.as_str(),
             Self::Rewritten(target) => target,
         }
     }
@@ -348,7 +348,7 @@ impl Target {
     /// `bad_request` when it cannot stand in a request line.
     pub fn into_path_and_query(self) -> Result<PathAndQuery, Fault> {
         match self {
-            Self::Whole(target) | Self::Attached(target) => Ok(target),
+            Self::AsItCame(target) | Self::Attached(target) => Ok(target),
             Self::Rewritten(target) => checked(target),
         }
     }
@@ -404,7 +404,7 @@ mod tests {
             ("/a?", "/a?token=canary-one&key=canary-two"),
             ("/a", "/a?token=canary-one&key=canary-two"),
         ] {
-            let mut target = Target::Whole(PathAndQuery::from_static(came));
+            let mut target = Target::AsItCame(PathAndQuery::from_static(came));
             one.put_on(&mut HeaderMap::new(), &mut target).unwrap();
             two.put_on(&mut HeaderMap::new(), &mut target).unwrap();
             assert_eq!(target.into_path_and_query().unwrap(), goes, "{came}");
@@ -434,7 +434,7 @@ mod tests {
         ];
         for place in places {
             let mut headers = HeaderMap::new();
-            let mut target = Target::Whole(PathAndQuery::from_static("/snapshot"));
+            let mut target = Target::AsItCame(PathAndQuery::from_static("/snapshot"));
             let form = Form::new(&"canary-value".into(), &place);
             form.put_on(&mut headers, &mut target).unwrap();
             let shown = format!("{form:?} {headers:?} {target:?}");

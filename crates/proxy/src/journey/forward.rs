@@ -159,7 +159,7 @@ mod tests {
         head.method = method;
         head.headers
             .insert(http::header::HOST, HeaderValue::from_static("upstream"));
-        let target = Target::Whole(http::uri::PathAndQuery::from_static("/"));
+        let target = Target::AsItCame(http::uri::PathAndQuery::from_static("/"));
         let again = Again {
             spare: Some(&Spare::of(&head, &target)),
             attached: &Attached::new(),

@@ -23,7 +23,7 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub struct Spare {
     method: Method,
-    /// A list, since a map costs three times as much to copy, and is seldom needed.
+    /// A list, since a map costs nearly twice as much to copy, and is seldom needed.
     headers: Vec<(HeaderName, HeaderValue)>,
     target: Target,
 }

@@ -54,8 +54,8 @@ pub struct Via {
 /// The target of a request on its way upstream.
 #[derive(Clone)]
 pub enum Target {
-    /// One that may stand in a request: byte for byte as the client sent it, or checked.
-    Whole(PathAndQuery),
+    /// Byte for byte as the client sent it.
+    AsItCame(PathAndQuery),
     /// With a base path, without a prefix, or with another query.
     Rewritten(String),
     /// With a credential in its query.
@@ -145,7 +145,7 @@ impl Rewrite {
         let added: SmallVec<[&str; 2]> = added.map(|(_, pair)| pair.as_str()).collect();
         let same_query = added.is_empty() && matches!(kept, None | Some(Cow::Borrowed(_)));
         if same_query && route.base_path.is_empty() && path.as_str().len() == came.path().len() {
-            return Target::Whole(came.clone());
+            return Target::AsItCame(came.clone());
         }
         let mut target = route.base_path.clone();
         target.push_str(path.as_str());

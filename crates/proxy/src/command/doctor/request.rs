@@ -46,7 +46,7 @@ pub(super) async fn request<W: Write>(
         route.name, upstream.name
     ));
     let mut headers: HeaderMap = route.set_headers.iter().cloned().collect();
-    let mut whole = Target::Whole(target.clone());
+    let mut whole = Target::AsItCame(target.clone());
     let mut put_on = Ok(());
     for attachment in &route.attach {
         let name = &*config.credentials[attachment.credential].name;
