@@ -6,7 +6,7 @@ use std::{
     ptr,
 };
 
-use libmimalloc_sys::{mi_option_set, mi_option_t, mi_usable_size};
+use libmimalloc_sys::{mi_malloc, mi_option_set, mi_option_t, mi_usable_size};
 use mimalloc::MiMalloc;
 
 /// mimalloc that overwrites each block with zeros before it is free again.
@@ -24,6 +24,12 @@ pub const ALLOCATOR: Wiping = Wiping;
 unsafe impl GlobalAlloc for Wiping {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // As any `malloc` it aligns for everything that fits into the block and asks for no more than this. Asked for an
+        // alignment it would take a larger block and look for the place in it, whatever that is.
+        if layout.align() <= EVERYTHING.min(layout.size()) {
+            // SAFETY: a size is all that it asks for.
+            return unsafe { mi_malloc(layout.size()).cast() };
+        }
         // SAFETY: what the caller promises is what mimalloc asks for.
         unsafe { MiMalloc.alloc(layout) }
     }
@@ -142,6 +148,9 @@ unsafe fn wipe_edge(mut bytes: *mut u8, size: usize) {
         }
     }
 }
+
+/// The alignment of blocks that nobody asked one of (`MI_MAX_ALIGN_SIZE`), in bytes.
+const EVERYTHING: usize = 16;
 
 /// From where on it pays to ask for wider writes.
 #[cfg(target_arch = "x86_64")]
