@@ -25,7 +25,7 @@ pub enum Connection {
 #[derive(Debug)]
 pub struct Encrypted {
     stream: TlsStream<BufReader<TcpStream>>,
-    /// All that had come when it was last read has been decrypted and taken.
+    /// All that has been read from the socket has been decrypted and taken.
     is_drained: bool,
 }
 
@@ -42,8 +42,8 @@ impl Encrypted {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let buffered = self.stream.get_ref().0.buffer();
-        self.is_drained = polled.is_pending() && buffered.is_empty();
+        let (buffered, tls) = self.stream.get_ref();
+        self.is_drained = buffered.buffer().is_empty() && tls.wants_read();
         polled
     }
 }
