@@ -53,6 +53,17 @@ class Judgement(unittest.TestCase):
         self.assertTrue(good)
         self.assertIn("measured 1.1;", line)
 
+    def test_what_is_not_counted_is_added_to_both(self) -> None:
+        target = Target(self.TARGET.row, 1.10, peer=NGINX, uncounted=30)
+        results = Results()
+        results.add(target.row, OURS, 25)
+        results.add(target.row, NGINX, 20)
+        self.assertAlmostEqual(target.measured(results) or 0, 1.10)
+        results.add(targets.QUERY, OURS, 30)
+        query = Target(targets.QUERY, 1.03, baseline=target.row, uncounted=25)
+        self.assertAlmostEqual(query.measured(results) or 0, 1.10)
+        self.assertIsNone(Target(target.row, 1, peer=targets.ENVOY, uncounted=30).measured(results))
+
     def test_what_is_held_is_missed_all_the_same(self) -> None:
         self.assertFalse(self.verdict(22.1, may_be_held=False)[0])
         good, line = self.verdict(30, may_be_held=True)
