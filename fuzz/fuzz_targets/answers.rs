@@ -1,4 +1,4 @@
-//! Bytes of an upstream through hyper's parser and the journey's way back: what reaches the client is one answer by
+//! Bytes of an upstream through the journey's reader and its way back: what reaches the client is one answer by
 //! the letter, whole only where the upstream's was.
 
 #![no_main]
@@ -7,18 +7,28 @@
 #[path = "../../tests/journeys/strict.rs"]
 mod strict;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header, response};
+use http_body::{Frame, SizeHint};
 use http_body_util::{Either, Empty};
-use hyper::{body::Incoming, client, server, service::service_fn};
+use hyper::{body::Incoming, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use strict::Read;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use watsonx_auth_proxy::journey::{
-    respond::is_answer, rewrite::drop_hop_by_hop, survey::Survey, upgrade::is_switch,
+    http1::{Malformed, Reading, is_before_answer},
+    rewrite::drop_hop_by_hop,
+    survey::Names,
+    upgrade::is_switch,
 };
 
 fuzz_target!(|data: (bool, bool, &[u8])| {
@@ -81,48 +91,73 @@ async fn ask(bytes: Vec<u8>, to_head: bool, ends: bool) -> Vec<u8> {
     got
 }
 
-type Body = Either<Incoming, Empty<Bytes>>;
+type Body = Either<Rest, Empty<Bytes>>;
+
+/// The body of an answer, and where it comes from.
+struct Rest {
+    reading: Reading,
+    stream: DuplexStream,
+}
 
 async fn travel(request: Request<Incoming>, bytes: Vec<u8>, ends: bool) -> Response<Body> {
-    let (near, mut far) = duplex(4 << 20);
+    let (mut stream, mut far) = duplex(4 << 20);
     tokio::task::spawn_local(async move {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match far.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
         let _ = far.write_all(&bytes).await;
         if !ends {
             let _ = far.read_u8().await;
         }
     });
-    let mut builder = client::conn::http1::Builder::new();
-    builder.max_buf_size(64 << 10).max_header_size(64 << 10);
-    let (mut sender, connection) = builder
-        .handshake(TokioIo::new(near))
-        .await
-        .expect("no bytes go");
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    let (head, body) = request.into_parts();
-    let mut out = Request::new(body);
-    *out.method_mut() = head.method;
-    *out.headers_mut() = head.headers;
-    match sender.send_request(out).await {
-        Ok(answer) => clean(answer),
-        Err(_) => refused(),
+    let mut reading = Reading::new();
+    reading.begin(request.method());
+    loop {
+        match reading.head() {
+            Err(Malformed) => return refused(),
+            Ok(Some((head, _))) if is_before_answer(head.status) => {}
+            Ok(Some((head, names))) => return clean(head, names, Rest { reading, stream }),
+            Ok(None) => match poll_fn(|cx| reading.poll_more(&mut stream, cx)).await {
+                Ok(true) => {}
+                _ => return refused(),
+            },
+        }
+    }
+}
+
+impl http_body::Body for Rest {
+    type Data = Bytes;
+    type Error = Malformed;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Malformed>>> {
+        let Self { reading, stream } = self.get_mut();
+        loop {
+            match reading.frame() {
+                Ok(None) if reading.has_ended() => return Poll::Ready(None),
+                Ok(None) => match ready!(reading.poll_more(stream, cx)) {
+                    Ok(true) => {}
+                    Ok(false) if reading.ends() => {}
+                    _ => return Poll::Ready(Some(Err(Malformed))),
+                },
+                frame => return Poll::Ready(frame.transpose()),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reading.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reading.size_hint()
     }
 }
 
 /// What the journey does with any answer to a request that asks for no switch of protocols.
-fn clean(answer: Response<Incoming>) -> Response<Body> {
-    let (mut head, body) = answer.into_parts();
-    let survey = Survey::of(&head.headers);
-    if is_switch(&head, false).is_err() || !is_answer(&head, survey) {
+fn clean(mut head: response::Parts, names: Names, body: Rest) -> Response<Body> {
+    if is_switch(&head, false).is_err() {
         return refused();
     }
-    let names = survey.names;
     drop_hop_by_hop(&mut head.headers, names);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);

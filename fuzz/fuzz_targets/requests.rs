@@ -10,14 +10,15 @@ mod strict;
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
+    future::poll_fn,
     rc::Rc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::Empty;
-use hyper::{body::Incoming, client, server, service::service_fn};
+use hyper::{body::Incoming, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use strict::{Message, Read};
@@ -26,11 +27,15 @@ use watsonx_auth_proxy::{
     config::{Forwarded, TokenEndpoints},
     fault::Fault,
     journey::{
+        Client,
         admit::{Admission, LastHost, Peer},
+        framing::Framing,
+        http1::Sending,
         query,
-        rewrite::{self, Rewrite, Via},
+        rewrite::{Rewrite, Via},
         route::{Path, Route},
         survey::Survey,
+        upload::Upload,
     },
 };
 
@@ -78,28 +83,45 @@ async fn travel(request: Request<Incoming>, number: usize, came: Came) -> Respon
         *answer.status_mut() = fault.status();
         return answer;
     }
-    let (near, far) = duplex(4 << 20);
-    tokio::task::spawn_local(origin(far, number, came));
-    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(near))
-        .await
-        .expect("no bytes go");
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    let answer = sender.send_request(Request::from_parts(head, body)).await;
-    answer.map_or_else(
-        |_| Response::new(Empty::new()),
-        |answer| answer.map(|_| Empty::new()),
-    )
+    let (mut near, far) = duplex(4 << 20);
+    let upload = Upload::new(body, Rc::new(Anybody), false, false);
+    let mut sending = Sending::new(&head, upload);
+    let sent = async { poll_fn(|cx| sending.poll(&mut near, cx)).await.is_ok() };
+    let (sent, ()) = tokio::join!(sent, origin(far, number, came));
+    let mut answer = Response::new(Empty::new());
+    if !sent {
+        *answer.status_mut() = StatusCode::BAD_GATEWAY;
+    }
+    answer
+}
+
+/// A client that nothing has to be told.
+#[derive(Debug)]
+struct Anybody;
+
+impl Client for Anybody {
+    fn peer(&self) -> Peer {
+        peer()
+    }
+    fn waits_for_body(&self, _: bool) {}
+    fn body_ended(&self) {}
+    fn body_dropped(&self) {}
+    fn answered(&self) {}
+}
+
+fn peer() -> Peer {
+    let address = "127.0.0.1:1".parse().expect("an address");
+    Peer::Tcp {
+        remote: address,
+        local: address,
+    }
 }
 
 /// The steps that need no socket, in the journey's order.
 fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
-    let address = "127.0.0.1:1".parse().expect("an address");
-    let peer = Peer::Tcp {
-        remote: address,
-        local: address,
-    };
+    let peer = peer();
     let headers = Survey::of(&head.headers);
-    rewrite::check_framing(headers, head.version)?;
+    Framing::of(headers, head.version).map_err(|_| Fault::BadRequest)?;
     let admitted = Admission::default().admit(&peer, head, headers, &LastHost::default())?;
     let came = std::mem::take(&mut head.uri)
         .into_parts()
@@ -110,9 +132,13 @@ fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
     }
     let path = Path::parse(came.path())?;
     query::check(came.query())?;
-    let path = route.take(&admitted.host.name, path).ok_or(Fault::NoRoute)?;
+    let path = route
+        .take(&admitted.host.name, path)
+        .ok_or(Fault::NoRoute)?;
     route.pass(&head.method, path)?;
-    route.rewrite.headers(head, &peer, &admitted.host.name, false)?;
+    route
+        .rewrite
+        .headers(head, &peer, &admitted.host.name, false)?;
     let target = route.rewrite.target(route, &came, path);
     head.headers.insert(
         header::AUTHORIZATION,
@@ -122,7 +148,7 @@ fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads strictly, and answers.
+/// Reads strictly.
 async fn origin(mut stream: tokio::io::DuplexStream, number: usize, came: Came) {
     let mut bytes = Vec::new();
     loop {
@@ -140,9 +166,6 @@ async fn origin(mut stream: tokio::io::DuplexStream, number: usize, came: Came) 
                     "{message:?}"
                 );
                 came.borrow_mut().push((number, message));
-                let _ = stream
-                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                    .await;
                 return;
             }
             Read::Malformed(why) => panic!("{why}: {:?}", bytes.escape_ascii().to_string()),

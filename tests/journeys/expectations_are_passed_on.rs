@@ -126,6 +126,25 @@ fn leave_comes_from_the_upstream() {
 }
 
 #[test]
+fn leave_that_comes_together_with_the_answer_is_passed_on() {
+    let world = World::new();
+    let address = scripted(|stream, _| {
+        let both = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        stream.write_all(both).unwrap();
+        assert_eq!(&body_of_four(stream), b"body");
+        stream.write_all(b"ok").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let proxy = in_front_of(&world, address, "", "");
+    let mut stream = client::connect(proxy.address());
+    stream.write_all(EXPECTING).unwrap();
+    read_leave(&mut stream);
+    stream.write_all(b"body").unwrap();
+    assert_eq!(read_one(&mut stream).text(), "ok");
+    world.end(proxy);
+}
+
+#[test]
 fn an_upstream_that_gives_no_leave_is_not_waited_for() {
     let world = World::new();
     let address = scripted(|stream, _| {

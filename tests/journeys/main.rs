@@ -38,6 +38,7 @@ mod credential_outlives_its_endpoint;
 mod credential_stays_where_it_belongs;
 mod doctor_shows_no_secret;
 mod doctor_tells_what_is_wrong;
+mod early_answers;
 mod egress_proxies_are_used;
 mod end_is_orderly;
 mod expectations_are_passed_on;

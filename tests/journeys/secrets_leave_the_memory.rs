@@ -37,9 +37,8 @@ const CLIENTS: usize = 6;
 const PAGE: u64 = 4096;
 
 /// Copies of the token in force: one with the feed; with each of two workers the header, and the text that is looked
-/// for in answers; and for each connection to the upstream what hyper's buffer holds of the last head, twice while it
-/// is being written.
-const MOST_IN_FORCE: usize = 1 + 2 * 2 + 2 * CLIENTS;
+/// for in answers; and for each request what is being written of its head.
+const MOST_IN_FORCE: usize = 1 + 2 * 2 + CLIENTS;
 
 #[test]
 fn a_retired_token_is_gone_within_seconds_and_the_key_at_once() {

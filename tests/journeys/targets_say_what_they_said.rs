@@ -1,6 +1,7 @@
 //! What is asked for arrives as it was written, and a credential in the query stands there once.
 
 use crate::{
+    client,
     origin::{Origin, shown},
     proxy::World,
 };
@@ -93,6 +94,24 @@ fn a_query_has_exactly_one_token_whatever_stands_before_it() {
                 shown(came.as_bytes())
             );
         }
+    }
+    world.end(proxy);
+}
+
+#[test]
+fn a_target_without_a_path_asks_for_the_root() {
+    let world = World::new();
+    let origin = Origin::echoing();
+    let proxy = origin.proxied(&world, "", "", "");
+    for (target, arrives) in [
+        ("http://localhost?a=b", "/?a=b"),
+        ("http://localhost", "/"),
+        ("http://localhost/?a=b", "/?a=b"),
+    ] {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = client::exchange(client::connect(proxy.address()), request.as_bytes());
+        assert_eq!(answer.text(), format!("GET {arrives} HTTP/1.1"), "{target}");
     }
     world.end(proxy);
 }

@@ -16,8 +16,10 @@ use tokio::time::Instant;
 
 use super::{
     attach::Attached,
+    forward::before,
+    http1::Connection,
     multiplex::Pump,
-    pool::{Connection, Pool},
+    pool::Pool,
     progress::Progress,
     respond::clean_trailers,
     scrub::Scrub,
@@ -49,16 +51,16 @@ enum Source {
 /// An answer on its way through, and the connection that it comes from.
 #[derive(Debug)]
 pub struct Passing {
-    /// The upstream's body.
+    /// The upstream's body, and what carries it.
     pub incoming: Incoming,
-    /// What carries it, until the answer has ended.
-    carrier: Option<Carrier>,
     /// Its pool.
     pool: Rc<Pool>,
     /// Whether the request body has gone out whole: else the connection cannot be used again.
     pub progress: Rc<Progress>,
     /// The next piece is waited for, with a deadline.
     waits: bool,
+    /// There is none: it has been cut.
+    is_cut: bool,
     /// What must not come back in trailers.
     pub attached: Attached,
     /// No cookies in trailers either.
@@ -67,22 +69,16 @@ pub struct Passing {
     pub scrub: Option<Scrub>,
 }
 
-/// An upstream's body.
+/// An upstream's body, with what carries it and its request.
 #[derive(Debug)]
 pub enum Incoming {
-    /// As hyper reads it.
-    Http1(hyper::body::Incoming),
-    /// A stream; each piece that is taken makes room for another.
-    Http2(RecvStream),
-}
-
-/// What carries a request and its answer.
-#[derive(Debug)]
-pub enum Carrier {
     /// A connection of its own, to go back to the pool.
-    Alone(Connection),
-    /// A place on one that others share, and the request body on its way out.
-    Shared(Stream, Option<Pump>),
+    Alone(Box<Connection>),
+    /// A place on one that others share, and the request body on its way out. Each piece that is taken makes room for
+    /// another.
+    Shared(RecvStream, Stream, Option<Pump>),
+    /// It has been taken whole, and nothing carries it any more.
+    Ended,
 }
 
 impl Answer {
@@ -99,8 +95,8 @@ impl Answer {
 
     /// An answer that is passed on.
     pub fn passing(passing: Box<Passing>, trip: Box<Trip>) -> Self {
-        if let Some(carrier) = &passing.carrier {
-            carrier.watch().disarm();
+        if let Some(watch) = passing.incoming.watch() {
+            watch.disarm();
         }
         let mut answer = Self {
             source: Source::Upstream(passing),
@@ -141,26 +137,21 @@ impl Answer {
 
 impl Passing {
     /// The connection, where it is this answer's alone, and how long it may be idle.
-    pub fn into_connection(mut self) -> Option<(Connection, Duration)> {
-        match self.carrier.take()? {
-            Carrier::Alone(connection) => Some((connection, self.pool.upstream().idle_timeout)),
-            Carrier::Shared(..) => None,
+    pub fn into_connection(self) -> Option<(Box<Connection>, Duration)> {
+        match self.incoming {
+            Incoming::Alone(connection) => Some((connection, self.pool.upstream().idle_timeout)),
+            Incoming::Shared(..) | Incoming::Ended => None,
         }
     }
 
     /// An answer whose head has come.
-    pub fn new(
-        incoming: Incoming,
-        carrier: Carrier,
-        pool: &Rc<Pool>,
-        progress: Rc<Progress>,
-    ) -> Box<Self> {
+    pub fn new(incoming: Incoming, pool: &Rc<Pool>, progress: Rc<Progress>) -> Box<Self> {
         Box::new(Self {
             incoming,
-            carrier: Some(carrier),
             pool: Rc::clone(pool),
             progress,
             waits: false,
+            is_cut: false,
             attached: Attached::new(),
             drops_cookies: false,
             scrub: None,
@@ -170,23 +161,22 @@ impl Passing {
     /// The deadline counts from when the next piece is first waited for: a client that reads slowly does not
     /// make the upstream late.
     fn is_late(&mut self, cx: &Context<'_>) -> bool {
-        let Some(carrier) = &self.carrier else {
+        let Some(watch) = self.incoming.watch() else {
             return false;
         };
         if !self.waits {
             self.waits = true;
-            carrier.watch().arm(self.pool.upstream().idle_timeout);
+            watch.arm(self.pool.upstream().idle_timeout);
         }
-        carrier.watch().poll_passed(cx).is_ready()
+        watch.poll_passed(cx).is_ready()
     }
 
     /// Reads the rest of an answer that nobody wants, up to a bound, so that its connection can be used again; unless
     /// the request had a body, of which nobody knows whether the upstream has read it all.
     pub fn discard(mut self) {
-        let is_clean = self.progress.is_bodiless();
-        let Some(carrier) = self.carrier.take().filter(|_| is_clean) else {
+        if !self.progress.is_bodiless() {
             return;
-        };
+        }
         tokio::task::spawn_local(async move {
             let mut left = MOST_DISCARDED;
             let read = async {
@@ -206,7 +196,7 @@ impl Passing {
                 true
             };
             if let Ok(true) = tokio::time::timeout(DISCARD_TIME, read).await {
-                carrier.put_back(&self.pool);
+                self.incoming.put_back(&self.pool);
             }
         });
     }
@@ -221,13 +211,16 @@ impl Passing {
             return Pin::new(&mut self.incoming).poll_frame(cx);
         };
         loop {
-            let frame = ready!(scrub.poll_frame(&mut self.incoming, cx)).transpose()?;
+            let polled = scrub.poll_frame(&mut self.incoming, cx);
             if scrub.is_news() {
                 trip.scrubbed(Part::Body);
             }
-            let piece = frame.as_ref().and_then(Frame::data_ref);
-            if piece.is_none_or(|piece| !piece.is_empty()) {
-                return Poll::Ready(frame.map(Ok));
+            let is_all_held = match &polled {
+                Poll::Ready(Some(Ok(frame))) => frame.data_ref().is_some_and(Bytes::is_empty),
+                _ => false,
+            };
+            if !is_all_held {
+                return polled;
             }
             self.waits = false;
         }
@@ -242,31 +235,43 @@ impl Passing {
     }
 
     fn put_back(&mut self) {
-        let Some(carrier) = self.carrier.take() else {
-            return;
-        };
+        let incoming = std::mem::replace(&mut self.incoming, Incoming::Ended);
         if self.progress.ended.get() {
-            carrier.put_back(&self.pool);
+            incoming.put_back(&self.pool);
         } else {
-            drop(carrier);
+            drop(incoming);
             self.progress.discard_rest();
         }
     }
 }
 
-impl Carrier {
-    fn watch(&self) -> &Watch {
+impl Incoming {
+    fn watch(&self) -> Option<&Watch> {
         match self {
-            Self::Alone(connection) => &connection.watch,
-            Self::Shared(stream, _) => &stream.watch,
+            Self::Alone(connection) => Some(&connection.watch),
+            Self::Shared(_, stream, _) => Some(&stream.watch),
+            Self::Ended => None,
         }
     }
 
-    /// Request and answer have both ended.
-    fn put_back(self, pool: &Pool) {
+    /// The answer has ended, and all of the request has been taken from its client.
+    fn put_back(self, pool: &Rc<Pool>) {
         match self {
-            Self::Alone(connection) => pool.put_back(connection, Instant::now()),
-            Self::Shared(..) => {}
+            Self::Alone(connection) if connection.is_sent() => {
+                pool.put_back(connection, Instant::now());
+            }
+            Self::Alone(mut connection) => {
+                // The upstream was quick to answer, and slow to read.
+                let pool = Rc::clone(pool);
+                tokio::task::spawn_local(async move {
+                    let watch = Rc::clone(&connection.watch);
+                    watch.arm(pool.upstream().idle_timeout);
+                    if before(&watch, connection.sent()).await.is_some() {
+                        pool.put_back(connection, Instant::now());
+                    }
+                });
+            }
+            Self::Shared(..) | Self::Ended => {}
         }
     }
 }
@@ -280,12 +285,9 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let stream = match self.get_mut() {
-            Self::Http1(incoming) => {
-                return Pin::new(incoming)
-                    .poll_frame(cx)
-                    .map(|frame| frame.map(|frame| frame.map_err(|_| Cut)));
-            }
-            Self::Http2(stream) => stream,
+            Self::Alone(connection) => return connection.poll_frame(cx),
+            Self::Shared(body, ..) => body,
+            Self::Ended => return Poll::Ready(None),
         };
         while let Some(data) = ready!(stream.poll_data(cx)) {
             // However it was reset, it was before its end.
@@ -304,15 +306,17 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(incoming) => incoming.is_end_stream(),
-            Self::Http2(stream) => stream.is_end_stream(),
+            Self::Alone(connection) => connection.has_ended(),
+            Self::Shared(body, ..) => body.is_end_stream(),
+            Self::Ended => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(incoming) => incoming.size_hint(),
-            Self::Http2(_) => SizeHint::default(),
+            Self::Alone(connection) => connection.size_hint(),
+            Self::Shared(..) => SizeHint::default(),
+            Self::Ended => SizeHint::with_exact(0),
         }
     }
 }
@@ -334,7 +338,11 @@ impl Body for Answer {
             (Source::Upstream(passing), Some(trip)) => (passing, trip),
             _ => return Poll::Ready(None),
         };
-        match passing.poll_frame(trip, cx) {
+        let polled = match passing.is_cut {
+            true => Poll::Ready(Some(Err(Cut))),
+            false => passing.poll_frame(trip, cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 passing.waits = false;
                 if let Some(trailers) = frame.trailers_mut() {
@@ -350,7 +358,13 @@ impl Body for Answer {
                 this.complete();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => {
+            Poll::Ready(Some(Err(Cut))) if !passing.is_cut => {
+                // hyper closes at once when it hears of it. What came before goes out first.
+                passing.is_cut = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Some(Err(Cut))) => {
                 trip.fault(
                     passing
                         .progress
@@ -393,3 +407,6 @@ impl Body for Answer {
 const MOST_DISCARDED: usize = 64 << 10;
 
 const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -7,45 +7,32 @@ use std::{
     task::Poll,
 };
 
-use http::{Request, request::Parts, response};
+use http::request::Parts;
 use http_body::Body as _;
-use hyper::ext::on_informational;
 use token_source::connect::with_causes;
 
 use super::{
-    answer::{Carrier, Incoming, Passing},
-    attach::Attached,
+    answer::{Incoming, Passing},
+    http1::{Head, Unanswered},
     multiplex,
     pool::Pool,
-    replay::Spare,
     upload::Upload,
 };
 use crate::{fault::Fault, sweep::Watch};
 
-/// What a request that has left can be made anew from.
-#[derive(Debug, Clone, Copy)]
-pub struct Again<'a> {
-    /// Its head with nothing attached; `None` where it is not sent twice.
-    pub spare: Option<&'a Spare>,
-    /// What was attached to it.
-    pub attached: &'a Attached,
-}
-
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
-/// A request of which nothing had left when the upstream closed an idle connection is sent again on a new one; so is
-/// an idempotent request without a body before a byte of an answer. A request that asks for an upgrade has a new
-/// connection to itself.
+/// An idempotent request without a body is sent again on a new connection when the upstream closed an idle one before a
+/// byte of an answer. A request that asks for an upgrade has a new connection to itself.
 ///
 /// # Errors
 /// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
 pub async fn forward(
     pool: &Rc<Pool>,
-    head: Parts,
-    upload: Upload,
-    again: Again<'_>,
+    head: &Parts,
+    mut upload: Upload,
     upgrades: bool,
-) -> Result<(response::Parts, Box<Passing>), Fault> {
+) -> Result<(Head, Box<Passing>), Fault> {
     // Boxed, as what is rare is here: each request has room for all that is not.
     if let Some(streams) = &pool.streams {
         return Box::pin(multiplex::forward(pool, streams, head, upload)).await;
@@ -62,41 +49,29 @@ pub async fn forward(
         Some(connection) => connection,
         None => Box::pin(pool.open(upgrades)).await?,
     };
-    let mut request = Request::from_parts(head, upload);
-    if let Some(tell) = request.body_mut().awaits_leave() {
-        on_informational(&mut request, move |answer| tell(answer.status()));
-    }
     loop {
-        request
-            .body_mut()
-            .moves_deadline(Rc::clone(&connection.watch), upstream.first_byte_timeout);
-        connection.watch.arm(upstream.first_byte_timeout);
-        connection.heard.begin();
-        // Pinned here, so that it is not moved with the request in it.
-        let answer = pin!(connection.sender.try_send_request(request));
-        let mut error = match before(&connection.watch, answer).await {
+        let watch = Rc::clone(&connection.watch);
+        upload.moves_deadline(&watch, upstream.first_byte_timeout);
+        watch.arm(upstream.first_byte_timeout);
+        let error = match before(&watch, connection.ask(head, upload)).await {
             None => return Err(Fault::UpstreamTimeout),
             Some(Ok(answer)) => {
                 progress.answered.set(true);
-                connection.heard.head();
-                let (head, incoming) = answer.into_parts();
-                let carrier = Carrier::Alone(connection);
-                let incoming = Incoming::Http1(incoming);
-                return Ok((head, Passing::new(incoming, carrier, pool, progress)));
+                let incoming = Incoming::Alone(connection);
+                return Ok((answer, Passing::new(incoming, pool, progress)));
             }
             Some(Err(error)) => error,
         };
         if let Some(fault) = progress.fault.get() {
             return Err(fault);
         }
-        let unsent = error.take_message().filter(|_| connection.reused);
-        let may_repeat = repeatable && connection.reused && connection.heard.is_nothing();
-        let Some(same) = unsent.or_else(|| may_repeat.then(|| again.request()).flatten()) else {
-            tracing::warn!(upstream = %upstream.name, error = with_causes(error.error()), "no answer");
+        let may_repeat = repeatable && connection.reused;
+        if !matches!(error, Unanswered::Unheard(_)) || !may_repeat {
+            tracing::warn!(upstream = %upstream.name, error = with_causes(&error), "no answer");
             return Err(Fault::UpstreamProtocol);
-        };
+        }
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
-        request = same;
+        upload = Upload::empty();
         connection = Box::pin(pool.open(upgrades)).await?;
     }
 }
@@ -111,16 +86,8 @@ pub async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
     .await
 }
 
-impl Again<'_> {
-    /// The request with the same head and no body.
-    fn request(&self) -> Option<Request<Upload>> {
-        let head = self.spare?.with(self.attached).ok()?;
-        Some(Request::from_parts(head, Upload::empty()))
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
@@ -129,14 +96,11 @@ mod tests {
         time::Duration,
     };
 
-    use http::{HeaderValue, Method};
+    use http::{HeaderValue, Method, Request};
     use token_source::{Connector, Origin};
     use tokio::runtime::{Builder, LocalOptions};
 
-    use super::{
-        super::{pool::Upstream, rewrite::Target},
-        *,
-    };
+    use super::{super::pool::Upstream, *};
     use crate::{sweep::Sweeper, tally::Tally};
 
     /// The upstream's end of the next connection, after it has answered one request on it.
@@ -159,19 +123,17 @@ mod tests {
         head.method = method;
         head.headers
             .insert(http::header::HOST, HeaderValue::from_static("upstream"));
-        let target = Target::AsItCame(http::uri::PathAndQuery::from_static("/"));
-        let again = Again {
-            spare: Some(&Spare::of(&head, &target)),
-            attached: &Attached::new(),
-        };
-        let (head, passing) = forward(pool, head, Upload::empty(), again, false).await?;
+        let ((head, _), passing) = forward(pool, &head, Upload::empty(), false).await?;
         let (connection, _) = passing.into_connection().unwrap();
         pool.put_back(connection, tokio::time::Instant::now());
         Ok(head.status.as_u16())
     }
 
     /// What comes of `steps` with an empty pool for this server.
-    fn with_pool<T>(server: &TcpListener, steps: impl AsyncFnOnce(&Rc<Pool>) -> T) -> T {
+    pub(in crate::journey) fn with_pool<T>(
+        server: &TcpListener,
+        steps: impl AsyncFnOnce(&Rc<Pool>) -> T,
+    ) -> T {
         let url = format!("http://{}", server.local_addr().unwrap());
         let upstream = Arc::new(Upstream {
             name: Arc::from("odd"),
@@ -206,8 +168,6 @@ mod tests {
             let first = thread::spawn(move || (answered_once(&listener), listener));
             assert_eq!(ask(pool, Method::GET).await, Ok(200));
             let (stream, listener) = first.join().unwrap();
-            // The task of the connection comes round to the end of the answer.
-            tokio::task::yield_now().await;
             let stream = last_moment(stream);
             thread::spawn(move || drop(answered_once(&listener)));
             let answer = ask(pool, method).await;

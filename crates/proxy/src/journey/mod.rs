@@ -9,6 +9,8 @@ pub mod decoy;
 pub mod downgrade;
 pub mod fingerprint;
 pub mod forward;
+pub mod framing;
+pub mod http1;
 pub mod kept;
 pub mod limit;
 pub mod location;
@@ -48,11 +50,10 @@ use self::{
     attach::{Attached, Attacher},
     caller::{Callers, Names},
     decoy::Login,
-    forward::Again,
+    framing::{Framing, Unclear},
     limit::Limit,
     pool::Upstream,
     rate::Rate,
-    replay::Spare,
     route::{Passage, Path, Route},
     scrub::Scrub,
     survey::Survey,
@@ -151,7 +152,10 @@ pub async fn travel(
     };
 
     let admitted = readable
-        .and_then(|()| rewrite::check_framing(headers, head.version))
+        .and_then(|()| match Framing::of(headers, head.version) {
+            Ok(_) => Ok(()),
+            Err(Unclear) => Err(Fault::BadRequest),
+        })
         .and_then(|()| {
             let admission = &listener.admission;
             admission.admit(&client.peer(), &head, headers, &view.last_host)
@@ -160,7 +164,7 @@ pub async fn travel(
         Err(fault) => refuse(*fault, trip),
         Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
         Ok(admitted) => match steps(
-            head,
+            &mut head,
             body,
             &view,
             listener,
@@ -217,7 +221,7 @@ impl From<Fault> for Early {
 
 /// The steps of an admitted request, in order.
 async fn steps(
-    mut head: Parts,
+    head: &mut Parts,
     body: Upload,
     view: &Rc<View>,
     listener: &ListenerPlan,
@@ -251,7 +255,12 @@ async fn steps(
     }
     route.rate.as_deref().map(Rate::take).transpose()?;
     let passage = route.pass(&head.method, path)?;
-    check_length(&head, route.max_body)?;
+    if route
+        .max_body
+        .is_some_and(|max| body.size_hint().lower() > max)
+    {
+        return Err(Fault::BodyTooLarge.into());
+    }
     if let Passage::Decoy(login) = passage {
         return Err(Early::Decoy(login));
     }
@@ -260,7 +269,7 @@ async fn steps(
     // rewrite
     route
         .rewrite
-        .headers(&mut head, &client.peer(), host, listener.admission.tls)?;
+        .headers(head, &client.peer(), host, listener.admission.tls)?;
     trip.is_handshake &= view.pools[route.upstream].streams.is_none();
     if trip.is_handshake {
         upgrade::say(&mut head.headers);
@@ -272,9 +281,7 @@ async fn steps(
         Passage::Public => &[],
         _ => &mine.attachers,
     };
-    let may_be_sent_twice =
-        !attachers.is_empty() || (body.is_end_stream() && head.method.is_idempotent());
-    let spare = may_be_sent_twice.then(|| Spare::of(&head, &target));
+    let bare = (!attachers.is_empty()).then(|| target.clone());
     let mut attached = Attached::new();
     for attacher in attachers {
         attached.push(attacher.attach(&mut head.headers, &mut target).await?);
@@ -291,18 +298,14 @@ async fn steps(
     if !attachers.is_empty() {
         progress.keep(route.replay_limit, &view.memory);
     }
-    let again = Again {
-        spare: spare.as_ref(),
-        attached: &attached,
-    };
-    let mut answer = forward::forward(pool, head, body, again, trip.is_handshake).await?;
+    let mut answer = forward::forward(pool, head, body, trip.is_handshake).await?;
 
     // and once more, after a 401
-    let was_rejected = answer.0.status == StatusCode::UNAUTHORIZED && !attachers.is_empty();
-    match spare.filter(|_| was_rejected) {
+    let was_rejected = answer.0.0.status == StatusCode::UNAUTHORIZED;
+    match bare.filter(|_| was_rejected) {
         // Boxed, since it is rare, and each request has room for what is not.
-        Some(spare) => {
-            let replay = replay::replay(answer, &spare, attachers, &mut attached, pool, trip);
+        Some(bare) => {
+            let replay = replay::replay(answer, head, bare, attachers, &mut attached, pool, trip);
             answer = Box::pin(replay).await?;
             trip.carries(&attached);
         }
@@ -310,10 +313,11 @@ async fn steps(
     }
 
     // respond
-    let (mut answer, mut passing) = answer;
+    let ((mut answer, names), mut passing) = answer;
     let switches = upgrade::is_switch(&answer, trip.is_handshake)?;
     let tls = listener.admission.tls;
-    let names = respond::clean(&mut answer, route, pool.upstream(), &attached, tls, trip)?;
+    let upstream = pool.upstream();
+    respond::clean(&mut answer, names, route, upstream, &attached, tls, trip);
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
@@ -328,19 +332,6 @@ async fn steps(
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
-}
-
-/// Refuses a body that says itself that it is too large, before anything of it is read.
-fn check_length(head: &Parts, max: Option<u64>) -> Result<(), Fault> {
-    let Some(max) = max else {
-        return Ok(());
-    };
-    let length = head.headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match length.is_some_and(|length| length > max) {
-        true => Err(Fault::BodyTooLarge),
-        false => Ok(()),
-    }
 }
 
 /// The name that requests are counted under before a route is known.

@@ -9,15 +9,18 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
-use http::{Request, Response, StatusCode, Uri, header, request::Parts, response, uri::Scheme};
+use http::{Request, Response, StatusCode, Uri, header, request::Parts, uri::Scheme};
 use http_body::Body as _;
 use tokio::task::AbortHandle;
 
 use super::{
-    answer::{Carrier, Incoming, Passing},
+    answer::{Incoming, Passing},
     forward::before,
+    framing::{Framing, Unclear},
+    http1::Head,
     pool::Pool,
     streams::{Streams, told},
+    survey::Survey,
     upload::Upload,
 };
 use crate::fault::Fault;
@@ -36,9 +39,9 @@ pub struct Pump(AbortHandle);
 pub async fn forward(
     pool: &Rc<Pool>,
     streams: &Streams,
-    head: Parts,
+    head: &Parts,
     mut upload: Upload,
-) -> Result<(response::Parts, Box<Passing>), Fault> {
+) -> Result<(Head, Box<Passing>), Fault> {
     let upstream = pool.upstream();
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
@@ -47,7 +50,7 @@ pub async fn forward(
     loop {
         let stream = streams.place(pool).await?;
         stream.watch.arm(upstream.first_byte_timeout);
-        upload.moves_deadline(Rc::clone(&stream.watch), upstream.first_byte_timeout);
+        upload.moves_deadline(&stream.watch, upstream.first_byte_timeout);
         let ended = upload.is_end_stream();
         let leave = upload.awaits_leave();
         let error = match stream.sender().send_request(request.clone(), ended) {
@@ -58,9 +61,12 @@ pub async fn forward(
                     Some(Ok(answer)) => {
                         progress.answered.set(true);
                         let (head, body) = answer.into_parts();
-                        let carrier = Carrier::Shared(stream, pump);
-                        let incoming = Incoming::Http2(body);
-                        return Ok((head, Passing::new(incoming, carrier, pool, progress)));
+                        let headers = Survey::of(&head.headers);
+                        Framing::of_answer(&head, headers)
+                            .map_err(|Unclear| Fault::UpstreamProtocol)?;
+                        let names = headers.names;
+                        let incoming = Incoming::Shared(body, stream, pump);
+                        return Ok(((head, names), Passing::new(incoming, pool, progress)));
                     }
                     Some(Err(error)) => error,
                 }
@@ -86,7 +92,7 @@ pub async fn forward(
 /// whoever waits for it.
 async fn last(
     mut answer: ResponseFuture,
-    leave: Option<impl Fn(StatusCode)>,
+    leave: Option<impl Fn(StatusCode) -> bool>,
 ) -> Result<Response<RecvStream>, h2::Error> {
     let mut before = 0;
     poll_fn(|cx| {
@@ -95,8 +101,10 @@ async fn last(
             if before > MOST_BEFORE_ANSWER {
                 return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into()));
             }
-            if let Some(leave) = &leave {
-                leave(head.status());
+            if leave.as_ref().is_some_and(|leave| leave(head.status())) {
+                // The client is told when its body is asked for, and not any more once there is an answer.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
         Pin::new(&mut answer).poll(cx)
@@ -105,7 +113,8 @@ async fn last(
 }
 
 /// The request as HTTP/2 has it: the address in the target, no `Host`, no framing but its length.
-fn addressed(mut head: Parts, pool: &Pool) -> Result<Request<()>, Fault> {
+fn addressed(head: &Parts, pool: &Pool) -> Result<Request<()>, Fault> {
+    let mut head = head.clone();
     let upstream = pool.upstream();
     let mut target = std::mem::take(&mut head.uri).into_parts();
     let tls = upstream.connector.origin().tls;

@@ -2,31 +2,20 @@
 
 use std::rc::Rc;
 
-use http::{
-    HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts, response,
-};
-use http_body::Body as _;
+use http::{StatusCode, Uri, request::Parts, response};
 use token_source::Proof;
 
 use super::{
     answer::Passing,
     attach::{Attached, Attacher},
-    forward::{Again, forward},
+    forward::forward,
+    http1::Head,
     pool::Pool,
     rewrite::Target,
     trip::Trip,
     upgrade::is_switch,
 };
 use crate::fault::Fault;
-
-/// The head of a request with nothing attached to it yet.
-#[derive(Debug)]
-pub struct Spare {
-    method: Method,
-    /// A list, since a map costs nearly twice as much to copy, and is seldom needed.
-    headers: Vec<(HeaderName, HeaderValue)>,
-    target: Target,
-}
 
 /// What came of a 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,52 +45,21 @@ impl Outcome {
     }
 }
 
-impl Spare {
-    /// A copy, made before anything is attached.
-    pub fn of(head: &Parts, target: &Target) -> Self {
-        let mut headers = Vec::with_capacity(head.headers.len());
-        for (name, value) in &head.headers {
-            headers.push((name.clone(), value.clone()));
-        }
-        Self {
-            method: head.method.clone(),
-            headers,
-            target: target.clone(),
-        }
-    }
-
-    /// The head once more, with this attached.
-    ///
-    /// # Errors
-    /// `bad_request` for a target that is none.
-    pub fn with(&self, attached: &Attached) -> Result<Parts, Fault> {
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.method.clone();
-        for (name, value) in &self.headers {
-            head.headers.append(name, value.clone());
-        }
-        let mut target = self.target.clone();
-        for built in attached {
-            built.put_on(&mut head.headers, &mut target)?;
-        }
-        head.uri = Uri::from(target.into_path_and_query()?);
-        Ok(head)
-    }
-}
-
 /// Passes a 401 on, unless it is for a value that is no longer the one to send, or can be replaced: then the answer to
-/// the same request with another value. `attached` is what was attached, and in the end all of both.
+/// the same request with another value. `target` is the request's with nothing attached; `attached` is what was attached,
+/// and in the end all of both.
 ///
 /// # Errors
 /// Those of [`forward`], of the second sending.
 pub async fn replay(
-    answer: (response::Parts, Box<Passing>),
-    spare: &Spare,
+    answer: (Head, Box<Passing>),
+    head: &mut Parts,
+    mut target: Target,
     attachers: &[Attacher],
     attached: &mut Attached,
     pool: &Rc<Pool>,
     trip: &mut Trip,
-) -> Result<(response::Parts, Box<Passing>), Fault> {
+) -> Result<(Head, Box<Passing>), Fault> {
     let progress = Rc::clone(&answer.1.progress);
     if !progress.hold()? {
         progress.forget();
@@ -117,23 +75,18 @@ pub async fn replay(
         return Ok(answer);
     };
 
-    let mut head = spare.with(&others)?;
+    // Each in the place of the one before.
+    for built in &others {
+        built.put_on(&mut head.headers, &mut target)?;
+    }
+    head.uri = Uri::from(target.into_path_and_query()?);
     answer.1.discard();
     let body = progress.again();
-    if body.is_end_stream() && head.headers.remove(header::TRANSFER_ENCODING).is_some() {
-        // It is known by now that there is nothing in the chunks.
-        head.headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    let again = Again {
-        spare: Some(spare),
-        attached: &others,
-    };
-    let second = forward(pool, head, body, again, trip.is_handshake).await;
+    let second = forward(pool, head, body, trip.is_handshake).await;
     progress.forget();
 
     let (outcome, proof) = match &second {
-        Ok((head, _)) => judge(head, trip.is_handshake),
+        Ok(((head, _), _)) => judge(head, trip.is_handshake),
         Err(_) => (Outcome::Failed, Proof::Unknown),
     };
     trip.replayed(outcome);
@@ -175,7 +128,7 @@ async fn other_values(attachers: &[Attacher], rejected: &Attached) -> Option<Att
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
+    use http::{Response, header};
 
     use super::*;
 

@@ -14,31 +14,24 @@ use super::{
     attach::Attached,
     cookies, location,
     pool::Upstream,
-    rewrite::{drop_hop_by_hop, framing_is_clear},
+    rewrite::drop_hop_by_hop,
     route::Route,
     survey::{Names, Survey},
     trip::{Part, REQUEST_ID, Trip},
 };
 use crate::fault::{Fault, Rule};
 
-/// Makes the head of an upstream's answer fit to be passed on; tells which names it had. `tls`: clients speak TLS with
-/// the listener.
-///
-/// # Errors
-/// `upstream_protocol` for what is [no answer](is_answer).
+/// Makes the head of an upstream's answer, which has these names, fit to be passed on. `tls`: clients speak TLS with the
+/// listener.
 pub fn clean(
     head: &mut Parts,
+    names: Names,
     route: &Route,
     upstream: &Upstream,
     attached: &Attached,
     tls: bool,
     trip: &Trip,
-) -> Result<Names, Fault> {
-    let survey = Survey::of(&head.headers);
-    if !is_answer(head, survey) {
-        return Err(Fault::UpstreamProtocol);
-    }
-    let names = survey.names;
+) {
     drop_hop_by_hop(&mut head.headers, names);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -71,13 +64,6 @@ pub fn clean(
         let status = HeaderValue::try_from(status).expect("words are visible ASCII");
         head.headers.append(PROXY_STATUS, status);
     }
-    Ok(names)
-}
-
-/// Whether the head is one of an answer that everybody reads alike, and with none of the status codes that there are
-/// not.
-pub fn is_answer(head: &Parts, headers: Survey<'_>) -> bool {
-    framing_is_clear(headers, head.version) && head.status.as_u16() < 600
 }
 
 /// Makes the trailers of an upstream's answer fit to be passed on: they are read like headers by many clients.

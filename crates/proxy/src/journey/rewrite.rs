@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{self, Entry},
+    request::Parts,
+    uri::PathAndQuery,
 };
 use smallvec::SmallVec;
 
@@ -11,7 +14,7 @@ use super::{
     admit::Peer,
     query::{has, without},
     route::{Path, Route},
-    survey::{Names, Survey, is_word},
+    survey::{Names, Survey, is_word, listed},
 };
 use crate::{config::Forwarded, fault::Fault};
 
@@ -100,7 +103,7 @@ impl Rewrite {
         // gRPC asks for trailers; any other transfer coding is between the client and us.
         let keeps_te = survey.lists(&header::TE, "trailers");
         let keeps_expect = !expects_leave(survey) || may_wait_for_leave(survey, head.version);
-        let nominated = nominated(survey);
+        let nominated = nominated(survey.all(&header::CONNECTION));
         take_out(&mut head.headers, |name| self.is_dropped(name, &nominated));
         if !keeps_expect {
             head.headers.remove(header::EXPECT);
@@ -128,9 +131,9 @@ impl Rewrite {
     /// Rewrites the trailers of a request in place: what must not stand in its head does not stand there either, nor
     /// does what would frame or address the message after the fact.
     pub fn trailers(&self, trailers: &mut HeaderMap) {
-        let nominated = nominated(Survey::of(trailers));
+        let nominated = nominated(trailers.get_all(header::CONNECTION));
         take_out(trailers, |name| {
-            FRAMES_OR_ADDRESSES.contains(name) || self.is_dropped(name, &nominated)
+            SAID_BEFORE.contains(name) || self.is_dropped(name, &nominated)
         });
     }
 
@@ -144,7 +147,9 @@ impl Rewrite {
             .filter(|(name, _)| !query.is_some_and(|query| has(query, name)));
         let added: SmallVec<[&str; 2]> = added.map(|(_, pair)| pair.as_str()).collect();
         let same_query = added.is_empty() && matches!(kept, None | Some(Cow::Borrowed(_)));
-        if same_query && route.base_path.is_empty() && path.as_str().len() == came.path().len() {
+        let same_path = route.base_path.is_empty() && path.as_str().len() == came.path().len();
+        // One that has no path (`http://host?query`) means `/`, and has to say so from here on.
+        if same_query && same_path && came.as_str().starts_with('/') {
             return Target::AsItCame(came.clone());
         }
         let mut target = route.base_path.clone();
@@ -194,7 +199,7 @@ impl Rewrite {
     fn is_ours_in_any_spelling(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
         let dropped = match text {
-            // The framing stays as it is: hyper's client sends no body at all on a GET without it.
+            // Who sends the body says how it is framed, and knows it by these.
             "transfer-encoding" | "content-length" | "host" => return false,
             _ if memchr::memchr(b'_', text.as_bytes()).is_none() => self.is_ours(text),
             // Many servers take `_` and `-` for one, and would count both.
@@ -251,18 +256,21 @@ fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
     })
 }
 
-/// Takes out of an answer what belongs to one connection only; framing is left to hyper.
+/// Takes out of an answer what belongs to one connection only, as far as who has read it has not done so.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap, names: Names) {
-    let nominated = nominated(Survey::with(headers, names));
-    if names.may_have(&header::CONNECTION) {
-        headers.remove(header::CONNECTION);
+    let mut named = SmallVec::new();
+    if names.may_have(&header::CONNECTION)
+        && let Entry::Occupied(lines) = headers.entry(header::CONNECTION)
+    {
+        named = nominated(lines.iter());
+        lines.remove();
     }
     if names.may_have_one(const { Names::of(&OF_ONE_CONNECTION) }) {
         for name in OF_ONE_CONNECTION {
             headers.remove(name);
         }
     }
-    for name in nominated {
+    for name in named {
         headers.remove(name);
     }
 }
@@ -283,38 +291,6 @@ pub fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> 
     true
 }
 
-/// Refuses a request whose [framing](framing_is_clear) two readers may take for different ones.
-///
-/// # Errors
-/// `bad_request`.
-pub fn check_framing(headers: Survey<'_>, version: Version) -> Result<(), Fault> {
-    match framing_is_clear(headers, version) {
-        true => Ok(()),
-        false => Err(Fault::BadRequest),
-    }
-}
-
-/// Whether nobody can read the framing in another way: `Transfer-Encoding` is exactly one `chunked` and not over HTTP/1.0, or
-/// there is one `Content-Length`, written in the one way, or neither.
-pub fn framing_is_clear(headers: Survey<'_>, version: Version) -> bool {
-    let coding = headers.only(&header::TRANSFER_ENCODING);
-    let length = headers.only(&header::CONTENT_LENGTH);
-    let (Ok(coding), Ok(length)) = (coding, length) else {
-        return false;
-    };
-    match (coding, length.map(HeaderValue::as_bytes)) {
-        (None, None | Some(b"0")) => true,
-        (None, Some(digits)) => {
-            digits.iter().all(u8::is_ascii_digit)
-                && digits.first().is_some_and(|first| *first != b'0')
-        }
-        (Some(coding), None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version > Version::HTTP_10
-        }
-        (Some(_), Some(_)) => false,
-    }
-}
-
 /// Whether a client waits for leave to send its body.
 pub fn expects_leave(headers: Survey<'_>) -> bool {
     let is_leave = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"100-continue");
@@ -330,10 +306,12 @@ fn may_wait_for_leave(headers: Survey<'_>, version: Version) -> bool {
         && (headers.has(&header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0"))
 }
 
-/// The headers that `Connection` names; never those that frame or address the message.
-fn nominated(headers: Survey<'_>) -> SmallVec<[HeaderName; 2]> {
+/// The headers that these lines of `Connection` name; never those that frame or address the message.
+pub fn nominated<'a>(
+    lines: impl IntoIterator<Item = &'a HeaderValue>,
+) -> SmallVec<[HeaderName; 2]> {
     let mut names = SmallVec::new();
-    headers.listed(&header::CONNECTION).for_each(|listed| {
+    listed(lines).for_each(|listed| {
         let is_about_connection = is_word(listed, "keep-alive") || is_word(listed, "close");
         if !is_about_connection
             && let Ok(name) = HeaderName::from_bytes(listed)
@@ -412,12 +390,19 @@ const OF_ONE_CONNECTION: [&str; 6] = [
     "upgrade",
 ];
 
-/// What trailers cannot change any more.
-static FRAMES_OR_ADDRESSES: [HeaderName; 4] = [
+/// What trailers cannot change any more (RFC 9110, section 6.5.1).
+static SAID_BEFORE: [HeaderName; 11] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
     header::HOST,
+    header::MAX_FORWARDS,
+    header::SET_COOKIE,
+    header::TE,
     header::TRAILER,
+    header::TRANSFER_ENCODING,
 ];
 
 #[cfg(test)]

@@ -91,24 +91,30 @@ impl Scrub {
         if self.ended {
             return Poll::Ready(None);
         }
-        let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()? else {
-            let rest = self.end();
-            return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
-        };
-        let frame = match frame.into_data() {
-            Ok(piece) => {
-                self.ended = body.is_end_stream();
-                Frame::data(self.pass(piece))
-            }
-            Err(trailers) => match self.end() {
-                rest if rest.is_empty() => trailers,
-                rest => {
-                    self.trailers = Some(Box::new(trailers));
-                    Frame::data(rest)
+        let mut polled = ready!(Pin::new(&mut *body).poll_frame(cx));
+        match &mut polled {
+            Some(Ok(frame)) => match frame.data_mut() {
+                Some(piece) => {
+                    self.ended = body.is_end_stream();
+                    *piece = self.pass(mem::take(piece));
+                }
+                None => {
+                    let rest = self.end();
+                    if !rest.is_empty() {
+                        let trailers = mem::replace(frame, Frame::data(rest));
+                        self.trailers = Some(Box::new(trailers));
+                    }
                 }
             },
-        };
-        Poll::Ready(Some(Ok(frame)))
+            None => {
+                let rest = self.end();
+                if !rest.is_empty() {
+                    polled = Some(Ok(Frame::data(rest)));
+                }
+            }
+            Some(Err(Cut)) => {}
+        }
+        Poll::Ready(polled)
     }
 
     /// Whether nothing is left here to go on.

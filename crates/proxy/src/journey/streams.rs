@@ -20,8 +20,9 @@ use tokio::{
     sync::watch::{self, Receiver},
     time::Instant,
 };
+use tokio_util::io::InspectReader;
 
-use super::pool::{Line, Pool};
+use super::pool::Pool;
 use crate::{fault::Fault, sieve::Sieve, sweep::Watch};
 
 /// One worker's HTTP/2 connections to one upstream.
@@ -161,14 +162,17 @@ impl Shared {
 /// Opens a connection and drives it in a task of its own.
 async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
     let name = Arc::clone(&pool.upstream().name);
-    let (line, heard) = pool.connect().await?;
-    if pool.upstream().connector.origin().tls && line.alpn() != Some(b"h2") {
+    let stream = pool.connect().await?;
+    if pool.upstream().connector.origin().tls && stream.alpn() != Some(b"h2") {
         tracing::warn!(
             upstream = %name,
             "the upstream speaks no HTTP/2 (it did not choose h2 in the TLS handshake): see its protocol"
         );
         return Err(Fault::UpstreamProtocol);
     }
+    let heard = Rc::new(Cell::new(false));
+    let hears = Rc::clone(&heard);
+    let stream = InspectReader::new(stream, move |_: &[u8]| hears.set(true));
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
@@ -182,7 +186,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
         .max_header_list_size(MAX_ANSWER_HEAD)
         .max_send_buffer_size(SEND_BUFFER);
     let (sender, mut connection) = builder
-        .handshake::<Sieve<Line>, Bytes>(Sieve::of_server(line))
+        .handshake(Sieve::of_server(stream))
         .await
         .map_err(|_| Fault::UpstreamProtocol)?;
     let shared = Rc::new(Shared {
@@ -206,7 +210,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
                 }
                 if pings.poll_pong(cx).is_ready() && awaits_pong {
                     awaits_pong = false;
-                    heard.is_news();
+                    heard.set(false);
                     // gRPC servers close a connection that pings more often than this without a message.
                     silence.arm(BETWEEN_PINGS);
                 }
@@ -216,7 +220,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
                 let is_busy = busy
                     .upgrade()
                     .is_some_and(|shared| shared.under_way.get() > 0);
-                match (heard.is_news() || !is_busy, awaits_pong) {
+                match (heard.take() || !is_busy, awaits_pong) {
                     (true, _) => silence.arm(SILENCE),
                     (false, true) => return Poll::Ready(Err("no answer to a PING".into())),
                     (false, false) => {

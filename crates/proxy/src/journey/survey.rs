@@ -82,15 +82,19 @@ impl<'a> Survey<'a> {
 
     /// What stands between the commas of all headers of this name.
     pub fn listed(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let lines = self.all(name).map(HeaderValue::as_bytes);
-        let listed = lines.flat_map(|line| line.split(|byte| *byte == b','));
-        listed.map(<[u8]>::trim_ascii)
+        listed(self.all(name))
     }
 
     /// Whether a word stands between those commas, in any case.
     pub fn lists(&self, name: &HeaderName, word: &str) -> bool {
-        let mut listed = self.listed(name);
-        listed.any(|listed| is_word(listed, word))
+        match self.only(name) {
+            Ok(None) => false,
+            // Nearly always it is one word.
+            Ok(Some(line)) if !line.as_bytes().contains(&b',') => {
+                is_word(line.as_bytes().trim_ascii(), word)
+            }
+            _ => self.listed(name).any(|listed| is_word(listed, word)),
+        }
     }
 
     /// The header of this name, if there is one.
@@ -108,6 +112,15 @@ impl<'a> Survey<'a> {
             None => Ok(only),
         }
     }
+}
+
+/// What stands between the commas of some lines.
+pub fn listed<'a>(
+    lines: impl IntoIterator<Item = &'a HeaderValue>,
+) -> impl Iterator<Item = &'a [u8]> {
+    let lines = lines.into_iter().map(HeaderValue::as_bytes);
+    let listed = lines.flat_map(|line| line.split(|byte| *byte == b','));
+    listed.map(<[u8]>::trim_ascii)
 }
 
 /// Whether a text is a word, in any case; nearly always it is in the case of the word, or of another length.

@@ -14,14 +14,14 @@ use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
-use super::{answer::Passing, forward::before, pool::Connection, survey::Survey, trip::Trip};
+use super::{answer::Passing, forward::before, http1::Connection, survey::Survey, trip::Trip};
 use crate::{fault::Fault, sweep::Watch};
 
 /// The way of the bytes after an upgrade; with it the journey's record ends.
 #[derive(Debug)]
 pub struct Tunnel {
     /// Where the upstream's 101 came from.
-    connection: Connection,
+    connection: Box<Connection>,
     /// How long nothing may move.
     idle_timeout: Duration,
     trip: Box<Trip>,
@@ -98,8 +98,7 @@ pub fn is_switch(answer: &response::Parts, was_asked: bool) -> Result<bool, Faul
 }
 
 impl Tunnel {
-    /// A tunnel behind an upstream's answer [that switches](is_switch); `None` where its connection was not opened for
-    /// that.
+    /// A tunnel behind an upstream's answer [that switches](is_switch); `None` where its connection is not its own.
     pub fn behind(passing: Passing, trip: Box<Trip>) -> Option<Self> {
         let (connection, idle_timeout) = passing.into_connection()?;
         Some(Self {
@@ -119,8 +118,7 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let watch = Rc::clone(&self.connection.watch);
-        watch.arm(self.idle_timeout);
-        let Some(parts) = self.connection.bare().await else {
+        let Some((upstream, said)) = self.connection.into_bytes() else {
             return self.trip.fault(Fault::UpstreamProtocol);
         };
         let patience = Patience {
@@ -131,7 +129,7 @@ impl Tunnel {
             trip: Some(&mut self.trip),
             ..End::new(client, early, &patience)
         };
-        let upstream = End::new(parts.io.into_inner(), parts.read_buf, &patience);
+        let upstream = End::new(upstream, said, &patience);
         match pass_on(upstream, client).await {
             Ending::Whole => self.trip.complete(),
             Ending::Silent => self.trip.fault(Fault::UpstreamTimeout),

@@ -8,7 +8,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Mutex,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -119,14 +118,15 @@ impl Upload {
 
     /// The upstream has `within` to answer from the last piece that went out; while the client owes one, it has no
     /// deadline.
-    pub fn moves_deadline(&mut self, watch: Rc<Watch>, within: Duration) {
+    pub fn moves_deadline(&mut self, watch: &Rc<Watch>, within: Duration) {
         if !self.is_end_stream() {
-            self.rest().deadline = Some((watch, within));
+            self.rest().deadline = Some((Rc::clone(watch), within));
         }
     }
 
-    /// Waits for leave to go out where the client does; the upstream's word is to be told to what is returned.
-    pub fn awaits_leave(&mut self) -> Option<impl Fn(StatusCode) + Send + Sync + use<>> {
+    /// Waits for leave to go out where the client does; the upstream's word is to be told to what is returned, which says
+    /// whether that gave it.
+    pub fn awaits_leave(&mut self) -> Option<impl Fn(StatusCode) -> bool + use<>> {
         if !self.progress.waits_for_leave.get() || self.is_end_stream() {
             return None;
         }
@@ -136,12 +136,13 @@ impl Upload {
             is_refused: false,
             enough: Box::pin(sleep(LEAVE_TIME)),
         });
-        let tell = Mutex::new(Some(tell));
+        let tell = Cell::new(Some(tell));
         Some(move |status| {
-            let waiting = tell.lock().ok().filter(|_| status == StatusCode::CONTINUE);
-            if let Some(tell) = waiting.and_then(|mut waiting| waiting.take()) {
-                let _ = tell.send(());
-            }
+            let tell = match status {
+                StatusCode::CONTINUE => tell.take(),
+                _ => None,
+            };
+            tell.is_some_and(|tell| tell.send(()).is_ok())
         })
     }
 
@@ -229,7 +230,7 @@ impl Body for Upload {
                         if let Some(data) = frame.data_ref() {
                             this.progress.keep_piece(data);
                         }
-                        // hyper asks a body that is known to have ended for nothing more.
+                        // Nobody asks a body that is known to have ended for more.
                         if ends || frame.is_trailers() {
                             this.progress.end();
                         }

@@ -72,7 +72,7 @@ impl View {
     }
 
     /// Closes upstream connections that have been idle for too long, and lets go of values that are no longer in
-    /// force, with the connections whose buffers may still hold one.
+    /// force, with the connections that may still remember one.
     pub fn reap(&self) {
         let now = Instant::now();
         for mine in &self.routes {
