@@ -1,4 +1,4 @@
-//! An upstream that answers before it has read the request gets the rest of it all the same.
+//! An upstream that answers before it has read the request: neither hides anything of the other.
 
 use std::{
     io::{Read as _, Write as _},

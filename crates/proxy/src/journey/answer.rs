@@ -265,7 +265,7 @@ impl Incoming {
                 let pool = Rc::clone(pool);
                 tokio::task::spawn_local(async move {
                     let watch = Rc::clone(&connection.watch);
-                    watch.arm(pool.upstream().idle_timeout);
+                    watch.arm(LATE_READER);
                     if before(&watch, connection.sent()).await.is_some() {
                         pool.put_back(connection, Instant::now());
                     }
@@ -407,6 +407,9 @@ impl Body for Answer {
 const MOST_DISCARDED: usize = 64 << 10;
 
 const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// How long an upstream may take to read the end of a request that it has answered.
+const LATE_READER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -42,8 +42,14 @@ impl Encrypted {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let (buffered, tls) = self.stream.get_ref();
-        self.is_drained = buffered.buffer().is_empty() && tls.wants_read();
+        let (buffered, tls) = self.stream.get_mut();
+        // An error behind what was read is told by the next read, which must come to TLS for it.
+        let is_in_order = match &polled {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => tls.wants_read() && tls.process_new_packets().is_ok(),
+            Poll::Ready(Err(_)) => false,
+        };
+        self.is_drained = is_in_order && buffered.buffer().is_empty();
         polled
     }
 }
@@ -128,5 +134,82 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         forward!(self, poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        sync::Arc,
+        thread,
+        time::Duration,
+    };
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+    use tokio::{io::AsyncReadExt as _, time::timeout};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// Ends the handshake and sends these bytes, encrypted, with a record behind them that is none; all in one piece.
+    fn say_and_break(listener: &TcpListener, config: Arc<ServerConfig>, said: &[u8]) {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut server = ServerConnection::new(config).unwrap();
+        while server.is_handshaking() {
+            while server.wants_write() {
+                server.write_tls(&mut socket).unwrap();
+            }
+            server.read_tls(&mut socket).unwrap();
+            server.process_new_packets().unwrap();
+        }
+        server.writer().write_all(said).unwrap();
+        let mut piece = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut piece).unwrap();
+        }
+        piece.extend_from_slice(&[23, 3, 3, 1, 0]);
+        piece.extend_from_slice(&[0; 256]);
+        socket.write_all(&piece).unwrap();
+        // TCP stays open until the client ends it.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+
+    #[tokio::test]
+    async fn what_breaks_tls_right_behind_data_is_told() {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".into()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = signing_key.serialize_der().try_into().unwrap();
+        let server = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let server = Arc::new(server);
+        // rustls reads 4 KiB at a time: the error is to come with the data, and after it.
+        for size in (2_600..4_200).step_by(50) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = Arc::clone(&server);
+            let says = thread::spawn(move || say_and_break(&listener, server, &vec![b'x'; size]));
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let tcp = BufReader::with_capacity(64 << 10, tcp);
+            let connector = TlsConnector::from(Arc::new(client.clone()));
+            let name = "localhost".try_into().unwrap();
+            let tls = connector.connect(name, tcp).await.unwrap();
+            let mut connection = Connection::from(tls);
+            let mut said = vec![0; 64 << 10];
+            let read = async { while connection.read(&mut said).await.is_ok() {} };
+            let told = timeout(Duration::from_secs(10), read).await;
+            assert!(told.is_ok(), "behind {size} bytes");
+            drop(connection);
+            says.join().unwrap();
+        }
     }
 }

@@ -209,6 +209,10 @@ impl Reading {
         if self.has_ended() {
             self.room = BytesMut::new();
         }
+        if self.unread.is_empty() {
+            // It would hold the whole block that it was a part of.
+            self.unread = Bytes::new();
+        }
     }
 
     /// The stream has ended; whether that is the end of the body.

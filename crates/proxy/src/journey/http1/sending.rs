@@ -14,7 +14,6 @@ use tokio::io::AsyncWrite;
 use super::super::{rewrite::take_out, survey::Survey, upload::Upload};
 
 /// A request that has not gone out whole.
-#[derive(Debug)]
 pub struct Sending {
     upload: Upload,
     ending: Ending,
@@ -249,11 +248,12 @@ impl Outgoing {
     }
 }
 
-/// Without the content, which has the credential.
-impl std::fmt::Debug for Outgoing {
+/// Without the content, which has the credential, and is the client's.
+impl std::fmt::Debug for Sending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outgoing")
-            .field("left", &self.left().len())
+        f.debug_struct("Sending")
+            .field("ending", &self.ending)
+            .field("is_last", &self.is_last)
             .finish_non_exhaustive()
     }
 }

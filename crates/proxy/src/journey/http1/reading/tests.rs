@@ -197,6 +197,31 @@ fn what_is_said_of_the_connection_ends_here() {
 }
 
 #[test]
+fn nothing_of_an_answer_stays_behind() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    for rest in [
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n",
+        "Content-Length: 2\r\n\r\nok",
+        "Content-Length: 0\r\n\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\nX: held\r\n{rest}");
+        let mut stream = Pieces([answer.into_bytes()].into());
+        let mut reading = Reading::new();
+        reading.begin(&Method::GET);
+        assert!(matches!(
+            reading.poll_more(&mut stream, cx),
+            Poll::Ready(Ok(true))
+        ));
+        // As long as another part of the block is held, it is this one alone.
+        let held = reading.unread.slice(..1);
+        drop(reading.head().unwrap());
+        while reading.frame().unwrap().is_some() {}
+        assert!(reading.is_reusable() && held.is_unique(), "{rest:?}");
+    }
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
     let (read, kept) = ours(&Method::HEAD, [answer.into()]);
