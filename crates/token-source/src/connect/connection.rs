@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -25,32 +25,55 @@ pub enum Connection {
 #[derive(Debug)]
 pub struct Encrypted {
     stream: TlsStream<BufReader<TcpStream>>,
-    /// All that has been read from the socket has been decrypted and taken.
-    is_drained: bool,
+    /// What came behind the data that was read last.
+    error: Option<io::Error>,
 }
 
 impl Encrypted {
-    /// TLS is asked only where something has come: HTTP looks for more several times for each piece that there is, and
-    /// the socket tells four times as fast that there is nothing.
+    /// Reads what there is, without a look for more where that must come from the socket. And TLS is not asked where
+    /// nothing has come there, which the socket tells four times as fast: HTTP looks more often than there is something.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let tcp = self.stream.get_ref().0.get_ref();
-        if self.is_drained && tcp.poll_read_ready(cx).is_pending() {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        if self.is_drained() && self.tcp().poll_read_ready(cx).is_pending() {
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let (buffered, tls) = self.stream.get_mut();
-        // An error behind what was read is told by the next read, which must come to TLS for it.
-        let is_in_order = match &polled {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) => tls.wants_read() && tls.process_new_packets().is_ok(),
-            Poll::Ready(Err(_)) => false,
-        };
-        self.is_drained = is_in_order && buffered.buffer().is_empty();
-        polled
+        let before = buffer.filled().len();
+        loop {
+            let is_first = buffer.filled().len() == before;
+            match Pin::new(&mut self.stream).poll_fill_buf(cx) {
+                Poll::Ready(Ok(data)) => {
+                    let size = data.len().min(buffer.remaining());
+                    buffer.put_slice(&data[..size]);
+                    Pin::new(&mut self.stream).consume(size);
+                    if size == 0 || buffer.remaining() == 0 || self.is_drained() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending if is_first => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) if is_first => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    self.error = Some(error);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Whether all that has been read from the socket has been decrypted, as far as it can be, and taken.
+    fn is_drained(&self) -> bool {
+        let (buffered, tls) = self.stream.get_ref();
+        buffered.buffer().is_empty() && tls.wants_read()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self.stream.get_ref().0.get_ref()
     }
 }
 
@@ -58,7 +81,7 @@ impl From<TlsStream<BufReader<TcpStream>>> for Connection {
     fn from(stream: TlsStream<BufReader<TcpStream>>) -> Self {
         Self::Tls(Box::new(Encrypted {
             stream,
-            is_drained: false,
+            error: None,
         }))
     }
 }
@@ -68,7 +91,7 @@ impl Connection {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.stream.get_ref().0.get_ref(),
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 
