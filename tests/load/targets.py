@@ -48,7 +48,7 @@ def targets(counts_kernel: bool) -> list[Target]:
     plain, https = instructions(PLAIN, counts_kernel), instructions(HTTPS, counts_kernel)
     of_plain, of_tls = (0, 0) if counts_kernel else (KERNEL_PLAIN, KERNEL_TLS)
     return [
-        # 1.07 to 1.08, 0.917 and 1.02 on 2026-11-22.
+        # 1.07 to 1.08, 0.910 and 1.02 on 2026-11-22.
         Target(plain, 1.10, peer=NGINX, uncounted=of_plain, held_at=1.11),
         Target(https, 0.92, peer=NGINX, uncounted=of_tls, held_at=0.94),
         Target(https, 0.80, peer=HAPROXY, uncounted=of_tls),
