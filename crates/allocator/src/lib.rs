@@ -77,7 +77,7 @@ unsafe impl GlobalAlloc for Wiping {
 /// Overwrites memory that nobody is going to read as what it was.
 ///
 /// By volatile writes, which are not left out as those to a block that is about to be free. No `memset` is made of them:
-/// per request a buffer of 8 KiB is freed, and the byte-wise instruction that `memset` takes at that size is slow to
+/// per request a buffer of 4 KiB is freed, and the byte-wise instruction that `memset` takes at that size is slow to
 /// begin.
 ///
 /// # Safety

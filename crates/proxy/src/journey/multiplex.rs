@@ -45,15 +45,15 @@ pub async fn forward(
     let upstream = pool.upstream();
     let progress = upload.progress();
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
-    let request = addressed(head, pool)?;
     let mut sendings = 1;
     loop {
+        let request = addressed(head, pool)?;
         let stream = streams.place(pool).await?;
         stream.watch.arm(upstream.first_byte_timeout);
         upload.moves_deadline(&stream.watch, upstream.first_byte_timeout);
         let ended = upload.is_end_stream();
         let leave = upload.awaits_leave();
-        let error = match stream.sender().send_request(request.clone(), ended) {
+        let error = match stream.sender().send_request(request, ended) {
             Ok((answer, body)) => {
                 let pump = (!ended).then(|| Pump::start(upload, body));
                 match before(&stream.watch, last(answer, leave)).await {

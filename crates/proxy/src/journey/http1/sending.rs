@@ -97,15 +97,7 @@ impl Sending {
     /// Takes the next piece of the body, which may be its end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Some(frame) = ready!(Pin::new(&mut self.upload).poll_frame(cx)) else {
-            self.is_last = true;
-            return Poll::Ready(match self.ending {
-                Ending::Length(0) => Ok(()),
-                Ending::Length(_) => Err(Broken::Upload),
-                Ending::Chunked(_) => {
-                    self.before.bytes.extend_from_slice(b"0\r\n\r\n");
-                    Ok(())
-                }
-            });
+            return Poll::Ready(self.end_with(HeaderMap::new()));
         };
         let frame = frame.map_err(|_| Broken::Upload)?;
         let piece = match frame.into_data() {
