@@ -70,6 +70,10 @@ DROPPED = {
     "sends headers frame with pseudo header in trailer",
 }
 
+# The suite sends GOAWAY while no stream is open, and then a PING. The connection may end there (RFC 9113, 6.8), and the
+# `h2` library ends it; the PING is answered only where it arrives together with the GOAWAY.
+ENDED_AFTER_GOAWAY = {"sends goaway frame with unknown error code"}
+
 
 @pytest.fixture(scope="module")
 def http2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
@@ -85,17 +89,24 @@ def http2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 
 def test_conformance(http2: Proxy) -> None:
     suite = subprocess.run(
-        [os.environ["HTTPWG"], "-a", f"127.0.0.1:{http2.port('plain')}", "--frame-timeout", "1000", "--connect-timeout", "5000"],
+        [
+            os.environ["HTTPWG"],
+            "--verbose",
+            *("--address", f"127.0.0.1:{http2.port('plain')}"),
+            *("--frame-timeout", "1000"),
+            *("--connect-timeout", "5000"),
+        ],
         env=os.environ | {"SEQUENTIAL": "1", "RUST_LOG": "error"},
         capture_output=True,
         text=True,
         timeout=10 * PATIENCE,
     )
     text = suite.stdout + suite.stderr
-    passed, of = map(int, re.search(r"Passed \D*?\[1;32m(\d+)/(\d+)", text).groups())
-    failed = [name.rsplit(" :: ", 1)[1] for name in re.findall(r"Test failed: (.*)", text)]
-    assert of > 100 and passed + len(failed) == of, text
-    assert set(failed) - GENERAL_CODE - REFUSED_BY_STATUS - DROPPED == set(), text
+    begun = set(re.findall(r"Running test: .* :: (.*)", text))
+    passed = set(re.findall(r"Test passed: .* :: (.*)", text))
+    # One whose own `unwrap` panics is begun and never told of again, hence not "Test failed".
+    assert len(begun) > 100 and passed <= begun, text
+    assert begun - passed - GENERAL_CODE - REFUSED_BY_STATUS - DROPPED - ENDED_AFTER_GOAWAY == set(), text
 
 
 @pytest.mark.parametrize("arguments", [["-m", "50"], ["--h1"]], ids=["http2", "http1"])
