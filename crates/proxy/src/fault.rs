@@ -79,6 +79,8 @@ pub enum Fault {
     UpstreamProtocol,
     /// Connecting, the first byte or the next piece took too long.
     UpstreamTimeout,
+    /// A mistake in this program: a panic, whose place is in the log.
+    InternalError,
     /// The client went away before its answer; seen in logs only.
     ClientGone,
     /// The process ended before the answer did; seen in logs only.
@@ -105,6 +107,7 @@ impl Fault {
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::InternalError => "internal_error",
             Self::ClientGone => "client_gone",
             Self::ProcessEnded => "process_ended",
         }
@@ -131,6 +134,7 @@ impl Fault {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ClientGone => StatusCode::from_u16(499).expect("499 is a status number"),
         }
     }
@@ -168,6 +172,7 @@ impl Fault {
             Self::UpstreamTls => "the TLS connection to the upstream failed",
             Self::UpstreamProtocol => "the upstream's answer was not valid HTTP",
             Self::UpstreamTimeout => "the upstream did not answer in time",
+            Self::InternalError => "a mistake in the proxy itself",
             Self::ClientGone => "the client went away",
             Self::ProcessEnded => "the proxy ended",
         }
@@ -222,6 +227,7 @@ impl Fault {
             Self::UpstreamTimeout => {
                 "see the upstream's connect_timeout, first_byte_timeout and idle_timeout"
             }
+            Self::InternalError => "the log of the proxy has the place; please report it",
             Self::ClientGone | Self::ProcessEnded => "",
         }
     }

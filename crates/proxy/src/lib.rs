@@ -7,6 +7,7 @@ pub mod fault;
 pub mod host;
 pub mod journey;
 pub mod log;
+pub mod panics;
 pub mod process;
 pub mod sieve;
 pub mod sweep;

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{Environment, FlagForm, Loaded, Report, Source},
+    panics::tell_places_alone,
     process::harden::hide,
 };
 
@@ -113,6 +114,7 @@ struct ConfigFlags {
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
+    tell_places_alone();
     // Usage mistakes end here, with exit code 2.
     match CommandLine::parse().command {
         Command::Serve { form } => with_source(form, serve::run),

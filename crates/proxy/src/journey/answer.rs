@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -266,7 +266,7 @@ impl Incoming {
                 tokio::task::spawn_local(async move {
                     let watch = Rc::clone(&connection.watch);
                     watch.arm(LATE_READER);
-                    if before(&watch, connection.sent()).await.is_some() {
+                    if before(&watch, pin!(connection.sent())).await.is_some() {
                         pool.put_back(connection, Instant::now());
                     }
                 });

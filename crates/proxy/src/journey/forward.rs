@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
@@ -53,7 +53,8 @@ pub async fn forward(
         let watch = Rc::clone(&connection.watch);
         upload.moves_deadline(&watch, upstream.first_byte_timeout);
         watch.arm(upstream.first_byte_timeout);
-        let error = match before(&watch, connection.ask(head, upload)).await {
+        let answer = before(&watch, pin!(connection.ask(head, upload))).await;
+        let error = match answer {
             None => return Err(Fault::UpstreamTimeout),
             Some(Ok(answer)) => {
                 progress.answered.set(true);
@@ -77,8 +78,7 @@ pub async fn forward(
 }
 
 /// The future's output, unless the deadline passes first.
-pub async fn before<F: Future>(watch: &Watch, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+pub async fn before<F: Future>(watch: &Watch, mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => watch.poll_passed(cx).map(|()| None),

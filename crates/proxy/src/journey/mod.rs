@@ -34,7 +34,7 @@ pub mod upgrade;
 pub mod upload;
 pub mod view;
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, pin::pin, rc::Rc, sync::Arc};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
@@ -61,7 +61,10 @@ use self::{
     upload::Upload,
     view::View,
 };
-use crate::fault::{Fault, Rule};
+use crate::{
+    fault::{Fault, Rule},
+    panics::{Panicked, caught},
+};
 
 /// Everything that requests are decided by; built whole from a configuration and swapped whole.
 #[derive(Debug)]
@@ -163,32 +166,35 @@ pub async fn travel(
     let mut answer = match &admitted {
         Err(fault) => refuse(*fault, trip),
         Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
-        Ok(admitted) => match steps(
-            &mut head,
-            body,
-            &view,
-            listener,
-            &admitted.host.name,
-            &client,
-            &mut trip,
-        )
-        .await
-        {
-            Ok((head, passing)) => {
-                trip.status = Some(head.status);
-                let body = match head.status {
-                    StatusCode::SWITCHING_PROTOCOLS => Answer::switch(*passing, trip),
-                    _ => Answer::passing(passing, trip),
-                };
-                Response::from_parts(head, body)
+        Ok(admitted) => {
+            let taken = caught(pin!(steps(
+                &mut head,
+                body,
+                &view,
+                listener,
+                &admitted.host.name,
+                &client,
+                &mut trip,
+            )))
+            .await;
+            match taken {
+                Ok(Ok((head, passing))) => {
+                    trip.status = Some(head.status);
+                    let body = match head.status {
+                        StatusCode::SWITCHING_PROTOCOLS => Answer::switch(*passing, trip),
+                        _ => Answer::passing(passing, trip),
+                    };
+                    Response::from_parts(head, body)
+                }
+                Ok(Err(Early::Fault(fault))) => refuse(fault, trip),
+                Ok(Err(Early::Decoy(login))) => {
+                    // Its body may carry a real key: it is dropped unseen.
+                    progress.discard_rest();
+                    decoy::answer(login, trip)
+                }
+                Err(Panicked) => refuse(Fault::InternalError, trip),
             }
-            Err(Early::Fault(fault)) => refuse(fault, trip),
-            Err(Early::Decoy(login)) => {
-                // Its body may carry a real key: it is dropped unseen.
-                progress.discard_rest();
-                decoy::answer(login, trip)
-            }
-        },
+        }
     };
     if let Ok(Admitted {
         origin: Some(origin),

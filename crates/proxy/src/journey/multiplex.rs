@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future as _, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
@@ -56,7 +56,7 @@ pub async fn forward(
         let error = match stream.sender().send_request(request, ended) {
             Ok((answer, body)) => {
                 let pump = (!ended).then(|| Pump::start(upload, body));
-                match before(&stream.watch, last(answer, leave)).await {
+                match before(&stream.watch, pin!(last(answer, leave))).await {
                     None => return Err(Fault::UpstreamTimeout),
                     Some(Ok(answer)) => {
                         progress.answered.set(true);

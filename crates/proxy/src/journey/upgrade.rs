@@ -4,7 +4,7 @@
 use std::{
     cell::Cell,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -149,7 +149,8 @@ where
     patience.begin();
     // The upstream first: what it said before it closed is passed on before it is noticed that it reads no more.
     let copied = copy_bidirectional(&mut upstream, &mut client);
-    match before(&patience.watch, copied).await {
+    let copied = before(&patience.watch, pin!(copied)).await;
+    match copied {
         None => Ending::Silent,
         Some(Ok(_)) => Ending::Whole,
         Some(Err(_)) if upstream.is_broken => Ending::UpstreamBroke,
