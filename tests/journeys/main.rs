@@ -22,6 +22,7 @@ mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
 mod a_revoked_token_is_absorbed_over_http2;
 mod ambiguous_requests_in_bulk;
+mod an_upstream_may_ask_for_a_certificate;
 mod answers_are_one_answer;
 mod answers_arrive_whole;
 mod answers_lead_to_the_listener;

@@ -221,7 +221,7 @@ impl Fault {
                 "see the upstream's url; the log of the proxy has the reason"
             }
             Self::UpstreamTls => {
-                "see the upstream's tls: ca, pin, server_name; the log of the proxy has the reason"
+                "see the upstream's tls: ca, pin, server_name, certificate; the log of the proxy has the reason"
             }
             Self::UpstreamProtocol => "the log of the proxy has the reason",
             Self::UpstreamTimeout => {

@@ -69,7 +69,7 @@ pub async fn forward(
         let may_repeat = repeatable && connection.reused;
         if !matches!(error, Unanswered::Unheard(_)) || !may_repeat {
             tracing::warn!(upstream = %upstream.name, error = with_causes(&error), "no answer");
-            return Err(Fault::UpstreamProtocol);
+            return Err(error.fault());
         }
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
         upload = Upload::empty();

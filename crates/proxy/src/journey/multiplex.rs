@@ -19,7 +19,7 @@ use super::{
     framing::{Framing, Unclear},
     http1::Head,
     pool::Pool,
-    streams::{Streams, told},
+    streams::{Streams, fault, told},
     survey::Survey,
     upload::Upload,
 };
@@ -80,7 +80,7 @@ pub async fn forward(
         if !again || sendings == MOST_SENDINGS || !progress.hold()? {
             tracing::warn!(upstream = %upstream.name, error = told(&error), "no answer");
             progress.forget();
-            return Err(Fault::UpstreamProtocol);
+            return Err(fault(&error));
         }
         tracing::debug!(upstream = %upstream.name, error = told(&error), "not processed, sending again");
         sendings += 1;

@@ -16,6 +16,7 @@ use h2::{
     Ping,
     client::{self, SendRequest},
 };
+use token_source::connect;
 use tokio::{
     sync::watch::{self, Receiver},
     time::Instant,
@@ -188,7 +189,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
     let (sender, mut connection) = builder
         .handshake(Sieve::of_server(stream))
         .await
-        .map_err(|_| Fault::UpstreamProtocol)?;
+        .map_err(|error| fault(&error))?;
     let shared = Rc::new(Shared {
         sender,
         under_way: Cell::new(0),
@@ -238,11 +239,20 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
     Ok(shared)
 }
 
+/// What the client is told.
+pub fn fault(error: &h2::Error) -> Fault {
+    match error.get_io().is_some_and(connect::is_of_tls) {
+        true => Fault::UpstreamTls,
+        false => Fault::UpstreamProtocol,
+    }
+}
+
 /// What became of a request or a connection, without any text of the upstream's.
 pub fn told(error: &h2::Error) -> String {
     match (error.reason(), error.get_io()) {
         (Some(reason), _) if error.is_go_away() => format!("GOAWAY, {reason:?}"),
         (Some(reason), _) => format!("RST_STREAM, {reason:?}"),
+        (None, Some(io)) if connect::is_of_tls(io) => io.to_string(),
         (None, Some(io)) => io.kind().to_string(),
         (None, None) => "the stream cannot be used".into(),
     }

@@ -160,6 +160,12 @@ pub fn with_causes(error: &dyn Error) -> String {
     line
 }
 
+/// Whether TLS failed and not the socket below it: where the server refuses our certificate, TLS 1.3 says so only after the
+/// handshake. rustls tells what is wrong by this kind, which a socket never has.
+pub fn is_of_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
 /// Whether the handshake failed because the server's certificate was not trusted.
 fn is_distrust(error: &io::Error) -> bool {
     let inner = error

@@ -35,7 +35,7 @@ pub use self::{
     sending::{Broken, Sending},
 };
 use super::upload::{Cut, Upload};
-use crate::sweep::Watch;
+use crate::{fault::Fault, sweep::Watch};
 
 /// A connection that carries one request at a time; closed when it is dropped, whatever is under way on it.
 #[derive(Debug)]
@@ -92,6 +92,18 @@ pub enum Unanswered {
     /// What came is no answer.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+}
+
+impl Unanswered {
+    /// What the client is told.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unheard(error) | Self::Broken(error) if connect::is_of_tls(error) => {
+                Fault::UpstreamTls
+            }
+            _ => Fault::UpstreamProtocol,
+        }
+    }
 }
 
 impl Connection {
