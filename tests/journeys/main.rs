@@ -18,6 +18,7 @@ mod strict;
 mod websocket;
 
 mod a_body_is_sent_once_more_whole;
+mod a_log_that_cannot_be_written;
 mod a_request_is_one_request;
 mod a_revoked_token_is_absorbed;
 mod a_revoked_token_is_absorbed_over_http2;
@@ -56,6 +57,7 @@ mod http2_to_upstreams;
 mod ibm_env_is_understood;
 mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;
+mod no_way_around;
 mod only_callers_of_this_machine;
 mod only_named_callers;
 mod overload_is_bounded;

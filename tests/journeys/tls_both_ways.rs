@@ -1,7 +1,7 @@
 //! TLS towards upstreams is checked, and TLS towards clients works without anybody switching checks off.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     sync::Arc,
@@ -144,6 +144,83 @@ attach = "platform"
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
     assert_eq!(client::parse(&all).status, 200, "a page of ours calls");
+    world.end(proxy);
+}
+
+/// A client whose handshake comes in records of one byte each, one after another.
+struct InPieces(TcpStream);
+
+impl Read for InPieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for InPieces {
+    fn write(&mut self, records: &[u8]) -> io::Result<usize> {
+        let mut rest = records;
+        while let [kind, high, low, more @ ..] = rest {
+            let size = usize::from(u16::from_be_bytes([more[0], more[1]]));
+            let (body, behind) = more[2..].split_at(size);
+            if *kind == HANDSHAKE {
+                for byte in body {
+                    self.0.write_all(&[*kind, *high, *low, 0, 1, *byte])?;
+                }
+            } else {
+                self.0.write_all(&rest[..RECORD_HEADER + size])?;
+            }
+            rest = behind;
+        }
+        Ok(records.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The kind of a TLS record that belongs to a handshake in clear.
+const HANDSHAKE: u8 = 22;
+
+const RECORD_HEADER: usize = 5;
+
+#[test]
+fn a_handshake_in_pieces_is_a_handshake_and_records_of_nothing_end_on_time() {
+    let world = World::new();
+    let certificate = certificate_files(&world, "localhost");
+    let proxy = world.start(
+        "[listener.tls]\naddress = '127.0.0.1:0'\nhead_timeout = '2s'\n\
+         tls = { certificate = 'tls.crt', key = 'tls.key' }\n\
+         [route.platform]\npath = '/'\nupstream = 'platform'\nattach = 'platform'\n",
+    );
+    let request = client::request("GET", "/simulator/status/200", &[], b"");
+    let StreamOwned { conn, sock } = over_tls(&proxy, certificate.as_bytes(), "localhost");
+    let mut stream = StreamOwned::new(conn, InPieces(sock));
+    stream.write_all(&request).unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    assert_eq!(client::parse(&all).status, 200);
+
+    let nothing = |kind: u8| [kind, 3, 3, 0, 0].repeat(10_000);
+    let oversized = [&[HANDSHAKE, 3, 3, 0xff, 0xff][..], &[1; 70_000]].concat();
+    let alone = [&[HANDSHAKE, 3, 3, 0, 4][..], &[1, 0xff, 0xff, 0xff]].concat();
+    let old = b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec();
+    for hello in [nothing(22), nothing(20), nothing(23), oversized, alone, old] {
+        let mut stream = client::connect(proxy.address());
+        // It may be over before all is said.
+        let _ = stream.write_all(&hello);
+        let mut told = Vec::new();
+        let ended = stream.read_to_end(&mut told);
+        let is_reset =
+            matches!(&ended, Err(error) if error.kind() == io::ErrorKind::ConnectionReset);
+        assert!(ended.is_ok() || is_reset, "{ended:?}: {:?}", &hello[..8]);
+        assert!(!told.starts_with(b"HTTP"));
+    }
+    let mut stream = over_tls(&proxy, certificate.as_bytes(), "localhost");
+    stream.write_all(&request).unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    assert_eq!(client::parse(&all).status, 200);
     world.end(proxy);
 }
 
