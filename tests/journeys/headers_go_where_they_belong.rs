@@ -166,6 +166,7 @@ fn forwarded_headers_go_or_grow_by_the_routes_word() {
     let came = sent(&proxy, &origin, &forged[..5]);
     assert_eq!(came.all("x-forwarded-for"), [b"9.9.9.9, 127.0.0.1"]);
     assert_eq!(came.all("x-forwarded-host"), [&b"evil, localhost"[..]]);
+    assert!(came.all("forwarded").is_empty(), "nothing of ours is in it");
     let nominated = sent(&proxy, &origin, &forged);
     assert_eq!(
         nominated.all("x-forwarded-for"),

@@ -44,11 +44,11 @@ pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
 
 /// Writes what a route would refuse if it did not only `warn`: the path as `allow` and `deny` are compared with it.
 pub fn warn_of_refusal(route: &str, method: &Method, path: Path<'_>) {
-    let (method, path) = (method.as_str(), path.as_str());
+    let path = visible(path.as_str(), LONGEST_PATH);
     tracing::warn!(
         route,
-        method,
-        path,
+        method = method.as_str(),
+        path = &*path,
         "allow or deny would refuse this request"
     );
 }

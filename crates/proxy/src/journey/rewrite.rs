@@ -223,7 +223,8 @@ impl Rewrite {
             "range" | "if-range" | "request-range" => self.scrub_body,
             // In UTF-16 nobody finds it either.
             "accept-charset" => self.scrub_body,
-            "forwarded" => self.forwarded == Forwarded::Remove,
+            // Nobody could tell our element of it from the client's.
+            "forwarded" => true,
             _ if text.starts_with("proxy-") => true,
             _ if text.starts_with("x-forwarded-") => self.forwarded == Forwarded::Remove,
             _ => false,

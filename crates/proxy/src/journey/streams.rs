@@ -63,15 +63,23 @@ impl Streams {
     /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`; `upstream_protocol` where the upstream speaks no
     /// HTTP/2.
     pub async fn place(&self, pool: &Rc<Pool>) -> Result<Stream, Fault> {
+        let mut in_vain = 0;
         loop {
             if let Some(shared) = self.vacant() {
                 return Ok(Stream::on(shared, pool));
+            }
+            if in_vain == MOST_IN_VAIN {
+                tracing::warn!(upstream = %pool.upstream().name, "the upstream ends connections before they carry anything");
+                return Err(Fault::UpstreamProtocol);
             }
             let mut opening = self.opening(pool);
             match opening.wait_for(Option::is_some).await {
                 Ok(outcome) => outcome.unwrap_or(Err(Fault::UpstreamUnreachable))?,
                 Err(_) => return Err(Fault::UpstreamUnreachable),
             }
+            // Else its places have been taken by others who waited.
+            let has_ended = self.open.borrow().iter().all(|shared| shared.has_ended());
+            in_vain += usize::from(has_ended);
         }
     }
 
@@ -102,7 +110,10 @@ impl Streams {
     /// Opens a connection, unless one is being opened; the requests that wait for it share its outcome. It goes on
     /// when they give up.
     fn opening(&self, pool: &Rc<Pool>) -> Opening {
-        if let Some(opening) = &*self.opening.borrow() {
+        // One whose task is gone will not be known.
+        if let Some(opening) =
+            (self.opening.borrow().as_ref()).filter(|it| it.has_changed().is_ok())
+        {
             return opening.clone();
         }
         let (outcome, opening) = watch::channel(None);
@@ -155,7 +166,10 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
+        // One that has none for the moment has one to wait for, within the time-out of the request: a new connection
+        // would have none either.
+        let most = self.sender.current_max_send_streams();
+        let most = most.clamp(1, MOST_STREAMS);
         self.under_way.get() < most
     }
 }
@@ -265,6 +279,9 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+/// New connections in a row that end before a request has a place on one: another is no better.
+const MOST_IN_VAIN: usize = 3;
 
 /// Requests on one connection at a time, however many more the upstream would take.
 const MOST_STREAMS: usize = 100;

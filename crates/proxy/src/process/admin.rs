@@ -12,6 +12,7 @@ use token_source::Feed;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
 };
 
 use super::{metrics::Page, shutdown::Phase, shutdown::PhaseReceiver, worker::Question};
@@ -199,8 +200,9 @@ impl Admin {
                 answered
             })
             .collect();
+        let end = Instant::now() + PATIENCE;
         for answered in asked {
-            match tokio::time::timeout(PATIENCE, answered).await {
+            match timeout_at(end, answered).await {
                 Ok(Ok(of_worker)) => counts.add(of_worker),
                 _ => silent += 1,
             }
@@ -229,7 +231,7 @@ fn answer(
     answer
 }
 
-/// How long a worker may take to answer a question.
+/// How long workers may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// From the first byte of an admin request to the end of its head.

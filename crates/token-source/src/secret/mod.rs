@@ -143,6 +143,15 @@ impl Location {
         }
     }
 
+    /// Whether to read it may ask a human, who should not be asked twice.
+    pub fn may_ask(&self) -> bool {
+        match self {
+            #[cfg(feature = "keyring")]
+            Self::Keyring { .. } => true,
+            _ => matches!(self, Self::Command(_)),
+        }
+    }
+
     /// Whether it can change under a running process and costs nothing to look at.
     pub fn is_watched(&self) -> bool {
         match self {

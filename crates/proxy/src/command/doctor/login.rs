@@ -7,12 +7,11 @@ use std::{
 
 use http::StatusCode;
 use token_source::{
-    Kind, Location, Settings,
+    Kind, Settings, clock,
     connect::with_causes,
     credential::USERNAME,
     exchange::{self, ExchangeError, Grant, Record, Step},
 };
-use tokio::time::Instant;
 
 use super::{
     claims::Claims,
@@ -49,7 +48,7 @@ pub(super) struct Secrets(Vec<(String, Found)>);
 
 enum Found {
     Read,
-    /// A command is not run twice: it may ask a human.
+    /// Commands and keyrings are not asked twice: they may ask a human.
     Later,
     /// For this reason.
     Missing(String),
@@ -61,7 +60,7 @@ impl Secrets {
         let mut secrets = Vec::new();
         for (key, location) in kind.places() {
             let place = format!("{key}: {}", location.describe().await);
-            let found = if matches!(location, Location::Command(_)) {
+            let found = if location.may_ask() {
                 Found::Later
             } else {
                 match location.read().await {
@@ -208,7 +207,7 @@ pub(super) fn tell_clock<W: Write>(sheet: &mut Sheet<W>, steps: &[Step], claims:
 
 fn tell_grant<W: Write>(sheet: &mut Sheet<W>, grant: &Grant, attached: &[String]) {
     let end = grant.expires.map(|end| {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = end.saturating_duration_since(clock::now());
         // To whole seconds, rounded: the last fraction is the time that this took.
         let left = Duration::from_secs((left + Duration::from_millis(500)).as_secs());
         format!("{} left", humantime::format_duration(left))

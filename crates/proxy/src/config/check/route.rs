@@ -311,7 +311,7 @@ fn default_query(table: &mut Table<'_>, attached: &[attach::Written]) -> Vec<(St
     let mut pairs = Vec::new();
     for (name, value) in query.pairs() {
         let is_attached = attached.iter().any(|one| {
-            matches!(&one.attachment.place, Place::Query { name: other } if other == name.get_ref())
+            matches!(&one.attachment.place, Place::Query { name: other } if other.eq_ignore_ascii_case(name.get_ref()))
         });
         if header::names_a_credential(name.get_ref()) {
             refuse_credential(reading, name.span());
