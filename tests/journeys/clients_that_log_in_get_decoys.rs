@@ -17,8 +17,10 @@ const JSON: &str = "Content-Type: application/json";
 /// Logs in as IBM's clients do; the token.
 fn log_in(proxy: &Proxy) -> String {
     let body = br#"{"username":"anybody","api_key":"anything"}"#;
-    let answer = proxy.send("POST", "/icp4d-api/v1/authorize", &[JSON], body);
+    let lines = [JSON, "X-Request-Id: mine"];
+    let answer = proxy.send("POST", "/icp4d-api/v1/authorize", &lines, body);
     assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-request-id"), Some("mine"));
     answer.json()["token"].as_str().unwrap().to_owned()
 }
 

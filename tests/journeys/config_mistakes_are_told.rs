@@ -1,6 +1,8 @@
 //! A wrong configuration: every mistake at once, with its place and a hint, exit code 78, and never a secret.
 
-use crate::proxy::{World, run};
+use std::process::Stdio;
+
+use crate::proxy::{USUAL_ROUTES, World, command, run};
 
 #[test]
 fn every_mistake_at_once() {
@@ -52,7 +54,7 @@ attach = "platform"
 #[test]
 fn files_that_are_not_there_are_warnings_unless_strict() {
     let world = World::new();
-    let config = world.config("", crate::proxy::USUAL_ROUTES);
+    let config = world.config("", USUAL_ROUTES);
     std::fs::remove_file(world.path("api-key")).unwrap();
     let (code, output, errors) = run(&["check", "--config", "-"], world.folder.path(), &config);
     assert_eq!(code, 0, "{errors}");
@@ -66,6 +68,39 @@ fn files_that_are_not_there_are_warnings_unless_strict() {
         &config,
     );
     assert_eq!(code, 78, "{errors}");
+}
+
+/// Where nobody reads what is said, the exit code still says it.
+#[test]
+fn an_exit_code_needs_no_reader() {
+    let world = World::new();
+    let folder = world.folder.path();
+    world.write("right.toml", &world.config("", USUAL_ROUTES));
+    world.write("wrong.toml", "[listener.a]\naddress = 1\n");
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for (file, at, code) in [
+        ("wrong.toml", "stderr", 78),
+        ("right.toml", "stderr", 0),
+        ("right.toml", "stdout", 1),
+    ] {
+        for name in ["check", "serve"] {
+            if (name, file) == ("serve", "right.toml") {
+                continue;
+            }
+            let mut command = command(&[name, "--config", file], folder);
+            match at {
+                "stderr" => command.stderr(full()),
+                _ => command.stdout(full()),
+            };
+            let status = command.stdin(Stdio::null()).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{name} {file} {at}");
+        }
+    }
 }
 
 #[test]
@@ -90,7 +125,7 @@ fn usage_look_up_order_and_a_port_in_use() {
     );
 
     let proxy = world.usual();
-    let taken = crate::proxy::USUAL_ROUTES.replace("127.0.0.1:0", &proxy.address().to_string());
+    let taken = USUAL_ROUTES.replace("127.0.0.1:0", &proxy.address().to_string());
     std::fs::create_dir(folder.join("watsonx-auth-proxy")).unwrap();
     std::fs::write(
         folder.join("watsonx-auth-proxy/proxy.toml"),

@@ -153,16 +153,37 @@ fn requests_that_wait_to_be_accepted_are_served() {
 
 #[test]
 fn a_refused_body_that_never_comes_does_not_hold_the_end() {
+    for line in ["", "Connection: close\r\n"] {
+        let world = World::new();
+        let mut proxy = world.usual();
+        proxy.ready();
+        let mut stream = client::connect(proxy.address());
+        let head = format!("POST /usermgmt/v1/x HTTP/1.1\r\nHost: localhost\r\n{line}");
+        let request = format!("{head}Content-Length: 50\r\n\r\nbody");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(read_one(&mut stream).status, 403);
+        let began = Instant::now();
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "the drain time-out is 30 s"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_drips_behind_its_answer_does_not_hold_the_end() {
     let world = World::new();
     let mut proxy = world.usual();
     proxy.ready();
     let mut stream = client::connect(proxy.address());
-    stream
-        .write_all(
-            b"POST /usermgmt/v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nbody",
-        )
-        .unwrap();
-    assert_eq!(read_one(&mut stream).status, 403);
+    stream.write_all(b"GET / HTTP/9.9\r\n\r\n").unwrap();
+    let dripping = std::thread::spawn(move || {
+        while stream.write_all(b"x").is_ok() {
+            client::pause(Duration::from_millis(200));
+        }
+    });
     let began = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
@@ -170,6 +191,7 @@ fn a_refused_body_that_never_comes_does_not_hold_the_end() {
         began.elapsed() < Duration::from_secs(20),
         "the drain time-out is 30 s"
     );
+    dripping.join().unwrap();
 }
 
 /// A request that the upstream has got and takes so many milliseconds to answer.

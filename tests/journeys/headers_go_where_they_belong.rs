@@ -167,6 +167,10 @@ fn forwarded_headers_go_or_grow_by_the_routes_word() {
     assert_eq!(came.all("x-forwarded-for"), [b"9.9.9.9, 127.0.0.1"]);
     assert_eq!(came.all("x-forwarded-host"), [&b"evil, localhost"[..]]);
     assert!(came.all("forwarded").is_empty(), "nothing of ours is in it");
+    let port = proxy.address().port();
+    let named = sent(&proxy, &origin, &[&format!("Host: localhost:{port}")]);
+    let host = format!("localhost:{port}");
+    assert_eq!(named.all("x-forwarded-host"), [host.as_bytes()]);
     let nominated = sent(&proxy, &origin, &forged);
     assert_eq!(
         nominated.all("x-forwarded-for"),

@@ -28,6 +28,8 @@ fn nothing_ambiguous_arrives() {
             "400",
         ),
         ("TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
+        ("Trace / HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
+        ("connect /x HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
         (
             "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "405",

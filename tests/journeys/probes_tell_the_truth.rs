@@ -85,6 +85,19 @@ fn metrics() {
 }
 
 #[test]
+fn who_says_nothing_keeps_nobody_from_asking() {
+    let world = World::new();
+    let proxy = world.start(USUAL_ROUTES);
+    let mut silent: Vec<_> = (0..300).map(|_| client::connect(proxy.admin)).collect();
+    assert_eq!(proxy.admin("/livez").status, 200);
+    // The oldest have been closed for the others.
+    assert!(client::is_closed(&mut silent[0]));
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).unwrap();
+    assert!(descriptors.count() < 200);
+    world.end(proxy);
+}
+
+#[test]
 fn only_this_machine_may_ask_but_probes_may_come_by_any_name() {
     let world = World::new();
     let probes = "admin.probes = '127.0.0.1:0'\n";

@@ -94,6 +94,7 @@ fn a_local_ca_is_made_once_and_clients_trust_it() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert!(!world.path("state/ca.new").exists());
         assert_eq!(*first.get_or_insert(ca.clone()), ca, "made once");
         let mut stream = over_tls(&proxy, &ca, "localhost");
         stream
@@ -145,6 +146,29 @@ attach = "platform"
     let _ = stream.read_to_end(&mut all);
     assert_eq!(client::parse(&all).status, 200, "a page of ours calls");
     world.end(proxy);
+}
+
+#[test]
+fn a_local_ca_whose_halves_do_not_belong_together_is_made_anew() {
+    let world = World::new();
+    let config = world.config(
+        "state_dir = 'state'\n",
+        "listener.tls = { address = '127.0.0.1:0', tls = { self_signed = true } }\n\
+         [route.platform]\npath = '/'\nupstream = 'platform'\nattach = 'platform'\n",
+    );
+    let end = |proxy| world.end(proxy);
+    end(world.start_with(&config));
+    let other = rcgen::KeyPair::generate().unwrap();
+    world.write("state/ca.key", &other.serialize_pem());
+    let proxy = world.start_with(&config);
+    let ca = std::fs::read(world.path("state/ca.crt")).unwrap();
+    let mut stream = over_tls(&proxy, &ca, "localhost");
+    let request = client::request("GET", "/simulator/status/200", &[], b"");
+    stream.write_all(&request).unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    assert_eq!(client::parse(&all).status, 200);
+    end(proxy);
 }
 
 /// A client whose handshake comes in records of one byte each, one after another.

@@ -3,12 +3,12 @@
 //! What a client says is shown by its visible characters; whatever could end a line, move a cursor or turn the text
 //! around is written out as what it is.
 
-use std::{borrow::Cow, fmt, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use crate::journey::{admit::Peer, replay::Outcome, route::Path, trip::Trip};
+use crate::journey::{replay::Outcome, route::Path, trip::Trip};
 
 /// The `tracing` target of access lines.
 pub const TARGET: &str = "access";
@@ -21,7 +21,7 @@ pub fn write(trip: &Trip, status: StatusCode, duration: Duration) {
         target: TARGET,
         listener = %trip.listener,
         caller = trip.caller.as_deref(),
-        peer = %Shown(trip.peer()),
+        peer = %trip.peer(),
         identity = identity.as_ref().map(|text| visible(text, LONGEST_IDENTITY)).as_deref(),
         route = trip.route.as_deref(),
         method = trip.method.as_str(),
@@ -51,21 +51,6 @@ pub fn warn_of_refusal(route: &str, method: &Method, path: Path<'_>) {
         path = &*path,
         "allow or deny would refuse this request"
     );
-}
-
-/// The other end, without its port: `10.0.0.9`, `uid 1001 pid 4711`.
-struct Shown(Peer);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Peer::Tcp { remote, .. } => write!(f, "{}", remote.ip().to_canonical()),
-            Peer::Unix { uid, pid, .. } => {
-                write!(f, "uid {uid}")?;
-                pid.map_or(Ok(()), |pid| write!(f, " pid {pid}"))
-            }
-        }
-    }
 }
 
 /// The text as it is where everything in it can be seen, else with the rest written out; cut where it is too long.
@@ -213,26 +198,5 @@ mod tests {
             assert_eq!(read(wrong), None, "{wrong}");
         }
         assert_eq!(read(&whole.replace(id, &"0".repeat(32))), None);
-    }
-
-    #[test]
-    fn a_peer_that_has_no_number_here_has_none_in_the_log() {
-        let unix = |pid| {
-            Shown(Peer::Unix {
-                uid: 7,
-                gid: 8,
-                pid,
-            })
-            .to_string()
-        };
-        assert_eq!(
-            (unix(Some(9)), unix(None)),
-            ("uid 7 pid 9".into(), "uid 7".into())
-        );
-        let mapped = Peer::Tcp {
-            remote: "[::ffff:10.0.0.9]:4000".parse().unwrap(),
-            local: "[::]:80".parse().unwrap(),
-        };
-        assert_eq!(Shown(mapped).to_string(), "10.0.0.9");
     }
 }

@@ -206,7 +206,9 @@ impl Fault {
                 "call the API without logging in, or see the route's token_endpoints"
             }
             Self::NoRoute => "see the configured routes and the listener's routes",
-            Self::MethodNotAllowed => "TRACE would echo the credential and CONNECT has no upstream",
+            Self::MethodNotAllowed => {
+                "TRACE would echo the credential; CONNECT and OPTIONS * have no upstream"
+            }
             Self::BodyTooLarge => "see the route's max_body",
             Self::HeadTooLarge => "see the listener's max_head_size",
             Self::LoopDetected => "an upstream's url leads back to this proxy",

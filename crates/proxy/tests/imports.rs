@@ -14,7 +14,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("main", &["command"]),
     ("lib", &[]),
     // `doctor` attaches a credential as a journey does.
-    ("command", &["config", "journey", "log", "process"]),
+    (
+        "command",
+        &["config", "journey", "log", "panics", "process"],
+    ),
     (
         "process",
         &[
@@ -28,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "config",
             "fault",
             "host",
+            "panics",
             "sieve",
             "sweep",
             "tally",
@@ -40,6 +44,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["host"]),
     ("fault", &[]),
     ("host", &[]),
+    ("panics", &[]),
     ("sieve", &[]),
     ("sweep", &[]),
     ("tally", &[]),

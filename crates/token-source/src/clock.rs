@@ -56,7 +56,7 @@ impl SleepWatch {
     }
 
     /// How long the machine has slept since this was last asked, if long enough to matter.
-    pub fn has_slept(&mut self) -> Option<Duration> {
+    pub fn take_nap(&mut self) -> Option<Duration> {
         let now = slept();
         let nap = now.saturating_sub(self.before);
         // The two clocks are read one after the other, and a process can be stopped in between.
@@ -103,12 +103,12 @@ mod tests {
     #[test]
     fn only_a_sleep_of_some_length_is_noticed_and_only_once() {
         let mut watch = SleepWatch::new();
-        assert_eq!(watch.has_slept(), None);
+        assert_eq!(watch.take_nap(), None);
         sleep_machine(Duration::from_millis(100));
-        assert_eq!(watch.has_slept(), None);
+        assert_eq!(watch.take_nap(), None);
         sleep_machine(Duration::from_secs(3600));
-        assert_eq!(watch.has_slept(), Some(Duration::from_millis(3_600_100)));
-        assert_eq!(watch.has_slept(), None);
+        assert_eq!(watch.take_nap(), Some(Duration::from_millis(3_600_100)));
+        assert_eq!(watch.take_nap(), None);
     }
 
     #[tokio::test(start_paused = true)]

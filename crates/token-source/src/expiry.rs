@@ -6,7 +6,8 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde_json::Value;
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use serde_json::{Map, Value};
 
 /// What the answer of a token endpoint says beside the token, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -48,7 +49,7 @@ pub(crate) fn of_issued(
     now: SystemTime,
 ) -> Lifetime {
     let now = unix(now);
-    let claims = claims(token);
+    let claims = times(token);
     let in_token = claims.exp.and_then(|exp| match claims.iat {
         Some(iat) if iat.fract() == 0.0 => bounded(but_a_second(exp - iat)),
         Some(iat) => bounded(exp - iat),
@@ -75,7 +76,7 @@ pub(crate) fn of_issued(
 
 /// What a token that was issued elsewhere has left: `exp` of a JWT against our clock `now`.
 pub(crate) fn of_stored(token: &str, now: SystemTime) -> Remaining {
-    match claims(token).exp.map(|exp| bounded(exp - unix(now))) {
+    match times(token).exp.map(|exp| bounded(exp - unix(now))) {
         None => Remaining::Unknown,
         Some(None) => Remaining::Over,
         Some(Some(left)) => Remaining::Left(left),
@@ -92,29 +93,41 @@ pub(crate) fn seconds(value: &Value) -> Option<f64> {
     number.filter(|number| number.is_finite())
 }
 
-#[derive(Default)]
-struct Claims {
+/// When a JWT was issued and ends.
+struct Times {
     exp: Option<f64>,
     iat: Option<f64>,
 }
 
-/// The claims of a JWT, unverified; nothing where the token is none.
-fn claims(token: &str) -> Claims {
+/// Nothing where the token is no JWT.
+fn times(token: &str) -> Times {
+    let claims = claims_in(token).unwrap_or_default();
+    Times {
+        exp: claims.get("exp").and_then(seconds),
+        iat: claims.get("iat").and_then(seconds),
+    }
+}
+
+/// The claims of a JWT, unverified; `None` where the token is none.
+pub fn claims(token: &SecretString) -> Option<Map<String, Value>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "who holds the secret is shown what is harmless in it"
+    )]
+    claims_in(token.expose_secret())
+}
+
+fn claims_in(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Claims::default();
+        return None;
     };
-    let Ok(payload) = BASE64URL.decode(payload) else {
-        return Claims::default();
-    };
-    let Ok(Value::Object(payload)) = serde_json::from_slice(&payload) else {
-        return Claims::default();
-    };
-    Claims {
-        exp: payload.get("exp").and_then(seconds),
-        iat: payload.get("iat").and_then(seconds),
+    let payload = Zeroizing::new(BASE64URL.decode(payload).ok()?);
+    match serde_json::from_slice(&payload).ok()? {
+        Value::Object(claims) => Some(claims),
+        _ => None,
     }
 }
 

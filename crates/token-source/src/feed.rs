@@ -51,7 +51,8 @@ pub struct Status {
     pub failed: u64,
     /// Attempts that the platform refused (400, 401, 403).
     pub refused: u64,
-    /// Fixed text on why the last attempt failed, or made a token too short-lived to be kept fresh; never an inner error, never a secret.
+    /// Fixed text on why the last attempt failed, or made a token too short-lived to be kept fresh; never an inner error,
+    /// never a secret.
     pub last_error: Option<&'static str>,
 }
 

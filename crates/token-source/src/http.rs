@@ -55,11 +55,7 @@ pub(crate) async fn send(
     request: Request<Body>,
     record: &Record,
 ) -> Result<Answer, ExchangeError> {
-    let bodies = Bodies {
-        success: true,
-        refusal: record.is_kept(),
-    };
-    tell(connector, request, None, bodies, record).await
+    send_and_record(connector, request, None, true, record).await
 }
 
 /// As [`send`]; `record` is told of `path` instead of the request's own, which has values in it.
@@ -69,11 +65,7 @@ pub(crate) async fn send_with_values(
     path: &str,
     record: &Record,
 ) -> Result<Answer, ExchangeError> {
-    let bodies = Bodies {
-        success: true,
-        refusal: record.is_kept(),
-    };
-    tell(connector, request, Some(path), bodies, record).await
+    send_and_record(connector, request, Some(path), true, record).await
 }
 
 /// Sends a GET with these headers, and reads no more than its status; `target` is a path with or without a query, which
@@ -90,11 +82,7 @@ pub async fn ask(
     let mut request = Request::new(Body::default());
     *request.uri_mut() = Uri::from(target);
     *request.headers_mut() = headers;
-    let bodies = Bodies {
-        success: false,
-        refusal: record.is_kept(),
-    };
-    let answer = tell(connector, request, None, bodies, record).await?;
+    let answer = send_and_record(connector, request, None, false, record).await?;
     Ok(answer.status)
 }
 
@@ -105,13 +93,17 @@ struct Bodies {
     refusal: bool,
 }
 
-async fn tell(
+async fn send_and_record(
     connector: &Connector,
     request: Request<Body>,
     path: Option<&str>,
-    bodies: Bodies,
+    reads_success: bool,
     record: &Record,
 ) -> Result<Answer, ExchangeError> {
+    let bodies = Bodies {
+        success: reads_success,
+        refusal: record.is_kept(),
+    };
     let mut account = record.begin(connector, &request, path);
     let (answer, heard) = time::timeout(TIME_LIMIT, round_trip(connector, request, bodies))
         .await

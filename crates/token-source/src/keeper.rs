@@ -113,7 +113,7 @@ impl Keeper {
 
     /// Exchanges, unless a look at the secrets shows that it cannot be done or was done already. When to try again.
     async fn attempt(&mut self) -> Instant {
-        if let Some(nap) = self.sleep.has_slept() {
+        if let Some(nap) = self.sleep.take_nap() {
             self.catch_up(nap);
         }
         // Looked at before it is used: a change in between costs one exchange too many, never one too few.

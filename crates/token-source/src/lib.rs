@@ -19,6 +19,7 @@ pub mod tls;
 
 pub use connect::{ConnectError, Connection, Connector, Origin};
 pub use credential::{Generation, Kind, Settings, Token};
+pub use expiry::claims;
 pub use feed::{Feed, Status, Unavailable};
 pub use http::ask;
 pub use keeper::Keeper;

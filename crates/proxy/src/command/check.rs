@@ -1,24 +1,23 @@
 //! `check`: the configuration's mistakes, all at once; nothing is contacted.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use super::refuse;
+use super::{refuse, tell};
 use crate::config::{Config, Environment, Source};
 
 /// Checks the configuration and says how it stands.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the outcome is what the operator asked for"
-)]
 pub fn run(source: &Source, strict: bool) -> ExitCode {
     match Config::load(source, strict, &Environment::of_process()) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                eprintln!("{warning}\n");
+                tell(format_args!("{warning}\n"));
             }
             let config = &loaded.config;
-            println!(
+            let said = writeln!(
+                io::stdout(),
                 "the configuration is right: {} listeners, {} routes, {} upstreams, {} credentials, {} warnings",
                 config.listeners.len(),
                 config.routes.len(),
@@ -26,7 +25,13 @@ pub fn run(source: &Source, strict: bool) -> ExitCode {
                 config.credentials.len(),
                 loaded.warnings.len()
             );
-            ExitCode::SUCCESS
+            match said {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tell(format_args!("error: standard output: {error}"));
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(report) => refuse(&report),
     }

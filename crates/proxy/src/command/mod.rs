@@ -5,7 +5,13 @@ pub mod doctor;
 pub mod serve;
 pub mod token;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    fmt::Display,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -148,23 +154,20 @@ fn with_configuration(form: ConfigFlags, run: impl FnOnce(&Loaded) -> ExitCode) 
 }
 
 /// Tells every mistake; the exit code is that of a wrong configuration.
-#[expect(
-    clippy::print_stderr,
-    reason = "the report is what the operator asked for"
-)]
 fn refuse(report: &Report) -> ExitCode {
-    eprintln!("{report}");
+    tell(report);
     ExitCode::from(EX_CONFIG)
 }
 
 /// A mistake of the command line that only the configuration could tell.
-#[expect(
-    clippy::print_stderr,
-    reason = "the mistake is told where others of the command line are"
-)]
 fn misused(what: &str) -> ExitCode {
-    eprintln!("error: {what}");
+    tell(format_args!("error: {what}"));
     ExitCode::from(EX_USAGE)
+}
+
+/// Says something to who runs this; the exit code says the same where nobody can read it.
+fn tell(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// Whether clients send their calls of localhost to an egress proxy: unless they are told not to, they do.

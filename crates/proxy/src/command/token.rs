@@ -12,17 +12,13 @@ use token_source::{
     exchange::{self, ExchangeError, Record},
 };
 
-use super::misused;
+use super::{misused, tell};
 use crate::{
     config::Config,
     process::shutdown::{Signal, unless_asked},
 };
 
 /// Makes one exchange for the credential `name`, or for the only one, and prints what it yields.
-#[expect(
-    clippy::print_stderr,
-    reason = "what a script must not take for the value"
-)]
 pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
     let settings = match choose(&config.credentials, name) {
         Ok(settings) => settings,
@@ -31,7 +27,7 @@ pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
     let value = match obtain(settings) {
         Ok(Ok(value)) => value,
         Ok(Err(why)) => {
-            eprintln!("error: credential {}: {why}", settings.name);
+            tell(format_args!("error: credential {}: {why}", settings.name));
             return ExitCode::FAILURE;
         }
         Err(signal) => return ExitCode::from(signal.exit_code),
@@ -40,12 +36,12 @@ pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
     match print(&value, as_header.then_some(scheme)) {
         Ok(()) => {}
         Err(error) => {
-            eprintln!("error: standard output: {error}");
+            tell(format_args!("error: standard output: {error}"));
             return ExitCode::FAILURE;
         }
     }
     if io::stdout().is_terminal() {
-        eprintln!("this is a secret: whoever reads it can act with it until it ends");
+        tell("this is a secret: whoever reads it can act with it until it ends");
     }
     ExitCode::SUCCESS
 }

@@ -344,5 +344,8 @@ pub struct Waiver {
     pub place: String,
 }
 
+/// What requests are counted under that reach no route, so that no route is called so.
+pub const UNROUTED: &str = "none";
+
 /// The largest `replay_limit`, in bytes: what one worker keeps of all its requests together.
 pub const LARGEST_REPLAY_LIMIT: u64 = 16 << 20;

@@ -1,8 +1,9 @@
-//! Step 1: who may call, by where the request comes from and what it is addressed to. Whoever reaches a listener acts with the credential, so a web page, a rebound DNS name or
-//! another unix user must not.
+//! Admit: who may call, by where the request comes from and what it is addressed to. Whoever reaches a listener acts with
+//! the credential, so a web page, a rebound DNS name or another unix user must not.
 
 use std::{
     cell::RefCell,
+    fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
     str::FromStr,
@@ -59,6 +60,19 @@ pub enum Peer {
         /// Process id; none where the kernel has no number for it here, as for one of another PID namespace.
         pid: Option<u32>,
     },
+}
+
+/// As logs have it, without the port: `10.0.0.9`, `uid 1001 pid 4711`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { remote, .. } => write!(f, "{}", remote.ip().to_canonical()),
+            Self::Unix { uid, pid, .. } => {
+                write!(f, "uid {uid}")?;
+                pid.map_or(Ok(()), |pid| write!(f, " pid {pid}"))
+            }
+        }
+    }
 }
 
 impl Users {
@@ -134,7 +148,9 @@ impl Admission {
         headers: Survey<'_>,
         last_host: &LastHost,
     ) -> Result<Admitted, Fault> {
-        if head.method == Method::TRACE || head.method == Method::CONNECT {
+        // Methods have a case, which not every server minds.
+        let is = |method: &Method| head.method.as_str().eq_ignore_ascii_case(method.as_str());
+        if is(&Method::TRACE) || is(&Method::CONNECT) {
             return Err(Fault::MethodNotAllowed);
         }
         if let (Some(users), Peer::Unix { .. }) = (&self.users, peer)

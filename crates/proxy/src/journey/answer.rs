@@ -212,7 +212,7 @@ impl Passing {
         };
         loop {
             let polled = scrub.poll_frame(&mut self.incoming, cx);
-            if scrub.is_news() {
+            if scrub.take_news() {
                 trip.scrubbed(Part::Body);
             }
             let is_all_held = match &polled {
@@ -376,7 +376,7 @@ impl Body for Answer {
             }
             Poll::Pending => {
                 if passing.is_late(cx) {
-                    trip.fault(Fault::UpstreamTimeout);
+                    trip.fault(passing.pool.upstream().late("idle_timeout"));
                     return Poll::Ready(Some(Err(Cut)));
                 }
                 Poll::Pending

@@ -1,4 +1,4 @@
-//! Step 4: the credential is put on the request. The only place in the proxy where that happens.
+//! Attach: the credential is put on the request. The only place in the proxy where that happens.
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,7 +36,7 @@ pub struct Attacher {
     attachment: Attachment,
     built: RefCell<Option<Rc<Built>>>,
     /// Another value has been built before, and requests have gone out with it.
-    succeeded: Cell<bool>,
+    was_replaced: Cell<bool>,
 }
 
 /// What a request carries, in the route's order of attachments.
@@ -131,7 +131,7 @@ impl Attacher {
         Self {
             attachment,
             built: RefCell::new(None),
-            succeeded: Cell::new(false),
+            was_replaced: Cell::new(false),
         }
     }
 
@@ -200,7 +200,7 @@ impl Attacher {
         let built = Rc::new(Built::new(token, &self.attachment.place));
         let before = self.built.replace(Some(Rc::clone(&built)));
         if before.is_some_and(|before| before.generation != built.generation) {
-            self.succeeded.set(true);
+            self.was_replaced.set(true);
         }
         built
     }
@@ -212,7 +212,7 @@ impl Attacher {
             built.generation != current || built.expires.is_some_and(|end| end <= clock::now())
         };
         let let_go = self.built.borrow_mut().take_if(is_over).is_some();
-        self.succeeded.take() || let_go
+        self.was_replaced.take() || let_go
     }
 
     /// Lets go of any value: it is built again from the feed when it is needed.

@@ -1,4 +1,4 @@
-//! Step 1, its second half: which caller it is, where a listener asks for one. By what its connection shows (network,
+//! Admit, its second half: which caller it is, where a listener asks for one. By what its connection shows (network,
 //! unix user, client certificate), and by the key that the request carries.
 
 use std::{sync::Arc, time::SystemTime};

@@ -3,10 +3,14 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{answer::Answer, trip::Trip};
+use super::{
+    answer::Answer,
+    respond::PROXY_STATUS,
+    trip::{REQUEST_ID, Trip},
+};
 
 /// A login that is answered as the real endpoint would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +133,11 @@ pub fn answer(login: Login, mut trip: Box<Trip>) -> Response<Answer> {
     trip.is_decoy = true;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let text = login.body(now.unwrap_or_default().as_secs()).to_string();
+    let id = HeaderValue::from_str(&trip.id());
     let mut answer = Response::new(Answer::own(text, trip));
+    if let Ok(id) = id {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
@@ -167,8 +175,6 @@ const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const ISSUER: &str = "watsonx-auth-proxy";
 
 const NAME: &str = "decoy";
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 #[cfg(test)]
 mod tests {

@@ -8,8 +8,8 @@ use crate::fault::Fault;
 /// version stays, for `Via`.
 ///
 /// # Errors
-/// `bad_request` where `Host` contradicts `:authority`, `:scheme` claims a TLS that there is none of, or a value begins or ends with a blank, which the next reader
-/// would take off.
+/// `bad_request` where `Host` contradicts `:authority`, `:scheme` claims a TLS that there is none of, or a value begins or
+/// ends with a blank, which the next reader would take off.
 pub fn as_http1(head: &mut Parts, has_body: bool, is_tls: bool) -> Result<(), Fault> {
     let is_trimmed = |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
     if !head.headers.values().all(is_trimmed) {

@@ -1,4 +1,4 @@
-//! Step 5: the request goes to the upstream and the head of its answer comes back.
+//! Forward: the request goes to the upstream and the head of its answer comes back.
 
 use std::{
     future::{Future, poll_fn},
@@ -55,7 +55,7 @@ pub async fn forward(
         watch.arm(upstream.first_byte_timeout);
         let answer = before(&watch, pin!(connection.ask(head, upload))).await;
         let error = match answer {
-            None => return Err(Fault::UpstreamTimeout),
+            None => return Err(upstream.late("first_byte_timeout")),
             Some(Ok(answer)) => {
                 progress.answered.set(true);
                 let incoming = Incoming::Alone(connection);

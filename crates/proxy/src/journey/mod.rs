@@ -275,7 +275,7 @@ async fn steps(
     // rewrite
     route
         .rewrite
-        .headers(head, &client.peer(), host, listener.admission.tls)?;
+        .headers(head, &client.peer(), listener.admission.tls)?;
     trip.is_handshake &= view.pools[route.upstream].streams.is_none();
     if trip.is_handshake {
         upgrade::say(&mut head.headers);
@@ -328,7 +328,14 @@ async fn steps(
         answer.headers.remove(header::CONTENT_LENGTH);
         upgrade::say(&mut answer.headers);
     } else if route.rewrite.scrub_body && !passing.incoming.is_end_stream() {
-        passing.scrub = Scrub::of(Survey::with(&answer.headers, names), &attached)?;
+        let scrub = Scrub::of(Survey::with(&answer.headers, names), &attached);
+        passing.scrub = scrub.inspect_err(|_| {
+            tracing::warn!(
+                route = &*route.name,
+                "the upstream compressed a text that is to be searched for the credential, or did not write it in ASCII \
+                 and its like; scrub_body = false lets it pass"
+            );
+        })?;
     }
     passing.attached = attached;
     passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;
@@ -339,6 +346,3 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
-
-/// The name that requests are counted under before a route is known.
-pub const UNROUTED: &str = "none";

@@ -1,4 +1,4 @@
-//! Step 5 over HTTP/2: the request goes out on a connection that it shares with others.
+//! Forward, over HTTP/2: the request goes out on a connection that it shares with others.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -57,7 +57,7 @@ pub async fn forward(
             Ok((answer, body)) => {
                 let pump = (!ended).then(|| Pump::start(upload, body));
                 match before(&stream.watch, pin!(last(answer, leave))).await {
-                    None => return Err(Fault::UpstreamTimeout),
+                    None => return Err(upstream.late("first_byte_timeout")),
                     Some(Ok(answer)) => {
                         progress.answered.set(true);
                         let (head, body) = answer.into_parts();

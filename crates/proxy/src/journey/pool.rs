@@ -38,6 +38,14 @@ pub struct Upstream {
     pub idle_timeout: Duration,
 }
 
+impl Upstream {
+    /// The fault that one of its time-outs has passed; the log says which.
+    pub fn late(&self, time_out: &'static str) -> Fault {
+        tracing::warn!(upstream = %self.name, time_out, "the upstream is late");
+        Fault::UpstreamTimeout
+    }
+}
+
 /// One worker's connections to one upstream.
 #[derive(Debug)]
 pub struct Pool {
@@ -156,7 +164,8 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one can know.
+    /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one
+    /// can know.
     pub fn reap(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         let mut excess = idle.len().saturating_sub(SPARE);

@@ -1,4 +1,4 @@
-//! Step 5, once more: a request that was answered with a 401 is sent again, if there is another value to send it with.
+//! Forward, once more: a request that was answered with a 401 is sent again, if there is another value to send it with.
 
 use std::rc::Rc;
 

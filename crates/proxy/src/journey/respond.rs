@@ -1,6 +1,4 @@
-//! Step 6: what the client sees. Leaks are taken out of an upstream's answer; a fault becomes an answer.
-
-use std::sync::Arc;
+//! Respond: what the client sees. Leaks are taken out of an upstream's answer; a fault becomes an answer.
 
 use bytes::Bytes;
 use http::{
@@ -92,23 +90,12 @@ pub fn clean_trailers(
 pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     trip.fault(fault);
     trip.status = Some(fault.status());
-    let id = Arc::clone(
-        trip.request_id
-            .get_or_insert_with(|| format!("{:032x}", fastrand::u128(..)).into()),
-    );
-    let is_grpc = trip.is_grpc;
-    let text = json!({
-        "errors": [{"code": fault.code(), "message": fault.told_to_client(), "more_info": fault.more_info()}],
-        "error": {"code": fault.code(), "message": fault.told_to_client(), "type": "proxy"},
-        "trace": &*id,
-        "status_code": fault.status().as_u16(),
-    });
-    let replay = trip.replay;
+    let id = trip.id();
+    let (is_grpc, replay) = (trip.is_grpc, trip.replay);
     let is_head = trip.method == Method::HEAD;
-    let text = if is_grpc {
-        String::new()
-    } else {
-        text.to_string()
+    let text = match is_grpc {
+        true => String::new(),
+        false => told(fault, &id),
     };
     let length = text.len();
     // Over HTTP/2 nobody else would leave it out.
@@ -127,13 +114,10 @@ pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }
-    let details = match fault {
-        Fault::CallerNotAllowed(rule) => format!("; details=\"{}\"", rule.name()),
-        _ => String::new(),
-    };
-    let details = match replay {
-        Some(outcome) => format!("; received-status=401; details=\"{}\"", outcome.name()),
-        None => details,
+    let details = match (replay, fault) {
+        (Some(outcome), _) => format!("; received-status=401; details=\"{}\"", outcome.name()),
+        (None, Fault::CallerNotAllowed(rule)) => format!("; details=\"{}\"", rule.name()),
+        (None, _) => String::new(),
     };
     let status = format!("{PROXY_NAME}; error={}{details}", fault.code());
     headers.insert(
@@ -142,6 +126,9 @@ pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     );
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if fault == Fault::MethodNotAllowed {
+        headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
     }
     if fault == Fault::CallerNotAllowed(Rule::Key) {
         for challenge in CHALLENGES {
@@ -158,6 +145,18 @@ pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
         tell_by_grpc(fault, &mut answer);
     }
     answer
+}
+
+/// What the SDKs of IBM and the clients of OpenAI both read.
+fn told(fault: Fault, id: &str) -> String {
+    let (code, message) = (fault.code(), fault.told_to_client());
+    json!({
+        "errors": [{"code": code, "message": message, "more_info": fault.more_info()}],
+        "error": {"code": code, "message": message, "type": "proxy"},
+        "trace": id,
+        "status_code": fault.status().as_u16(),
+    })
+    .to_string()
 }
 
 /// What gRPC calls an answer of trailers only: clients would take JSON for a damaged message, whatever its status.
@@ -217,6 +216,9 @@ pub fn share_with(origin: HeaderValue, headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
+/// What is proxied (RFC 9110, section 15.5.6, wants a list).
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// What the proxy calls itself in `Proxy-Status`.
 const PROXY_NAME: &str = "watsonx-auth-proxy";
 
@@ -226,6 +228,6 @@ const CHALLENGES: [&str; 2] = [
     "Basic realm=\"watsonx-auth-proxy\", charset=\"UTF-8\"",
 ];
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const EXPOSED: &str = "X-Request-Id, Proxy-Status, Retry-After, Content-Disposition";

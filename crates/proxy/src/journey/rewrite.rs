@@ -1,4 +1,4 @@
-//! Step 3: what the client must not say is taken out, and the request is addressed to the upstream.
+//! Rewrite: what the client must not say is taken out, and the request is addressed to the upstream.
 
 use std::{borrow::Cow, fmt};
 
@@ -91,13 +91,7 @@ impl Rewrite {
     ///
     /// # Errors
     /// `loop_detected` when the request came through this process before.
-    pub fn headers(
-        &self,
-        head: &mut Parts,
-        peer: &Peer,
-        client_host: &str,
-        tls: bool,
-    ) -> Result<(), Fault> {
+    pub fn headers(&self, head: &mut Parts, peer: &Peer, tls: bool) -> Result<(), Fault> {
         let survey = Survey::of(&head.headers);
         self.check_loop(survey)?;
         // gRPC asks for trailers; any other transfer coding is between the client and us.
@@ -113,7 +107,7 @@ impl Rewrite {
                 .insert(header::TE, HeaderValue::from_static("trailers"));
         }
         if self.forwarded == Forwarded::Append {
-            append_forwarded(&mut head.headers, peer, client_host, tls);
+            append_forwarded(&mut head.headers, peer, tls);
         }
         for (name, value) in &self.set_headers {
             head.headers.insert(name, value.clone());
@@ -329,7 +323,8 @@ pub fn nominated<'a>(
     names
 }
 
-fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls: bool) {
+fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, tls: bool) {
+    let host = headers.get(header::HOST).cloned();
     let append = |headers: &mut HeaderMap, name: &'static str, value: &str| {
         let name = HeaderName::from_static(name);
         let before = headers
@@ -353,7 +348,9 @@ fn append_forwarded(headers: &mut HeaderMap, peer: &Peer, client_host: &str, tls
         "x-forwarded-proto",
         if tls { "https" } else { "http" },
     );
-    append(headers, "x-forwarded-host", client_host);
+    if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
+        append(headers, "x-forwarded-host", host);
+    }
 }
 
 impl Via {

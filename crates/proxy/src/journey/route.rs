@@ -1,4 +1,4 @@
-//! Step 2: which route takes a request, and whether the route lets it pass. Everything is matched on decoded
+//! Route: which route takes a request, and whether the route lets it pass. Everything is matched on decoded
 //! segments of one path, and that path is what goes upstream.
 
 use std::sync::Arc;
@@ -174,7 +174,8 @@ impl Route {
         }
         let passes = |path: Path<'_>| {
             let is_allowed = self.allow.as_ref().is_none_or(|allow| is_on(allow, path));
-            is_allowed && !is_on(&self.deny, path)
+            let is_denied = self.deny.iter().any(|deny| deny.may_mean(method, path));
+            is_allowed && !is_denied
         };
         if all(&passes) {
             return Ok(Passage::Attached);
@@ -192,9 +193,22 @@ impl Pattern {
     pub fn matches(&self, method: &Method, path: Path<'_>) -> bool {
         let named = self.methods.contains(method)
             || (*method == Method::HEAD && self.methods.contains(&Method::GET));
-        if !self.methods.is_empty() && !named {
-            return false;
-        }
+        (self.methods.is_empty() || named) && self.has_path(path)
+    }
+
+    /// Whether they may be meant by a server that minds neither the case of a method nor a `/` behind a path.
+    fn may_mean(&self, method: &Method, path: Path<'_>) -> bool {
+        let is_named = |named: &Method| {
+            let asked = method.as_str();
+            asked.eq_ignore_ascii_case(named.as_str())
+                || (*named == Method::GET && asked.eq_ignore_ascii_case("HEAD"))
+        };
+        let bare = path.0.strip_suffix('/').filter(|bare| !bare.is_empty());
+        (self.methods.is_empty() || self.methods.iter().any(is_named))
+            && (self.has_path(path) || bare.is_some_and(|bare| self.has_path(Path(bare))))
+    }
+
+    fn has_path(&self, path: Path<'_>) -> bool {
         let mut segments = path.segments();
         for wanted in &self.segments {
             if !segments

@@ -55,10 +55,6 @@ impl Scrub {
             return Ok(None);
         }
         if is_encoded(headers) || is_in_other_characters(headers) {
-            tracing::warn!(
-                "the upstream compressed a text that is to be searched for the credential, or did not write it in ASCII \
-                 and its like; scrub_body = false lets it pass"
-            );
             return Err(Fault::UpstreamProtocol);
         }
         Ok(Some(Self::new(needles)))
@@ -123,7 +119,7 @@ impl Scrub {
     }
 
     /// Whether a credential was found; said once.
-    pub fn is_news(&mut self) -> bool {
+    pub fn take_news(&mut self) -> bool {
         self.found && !mem::replace(&mut self.told, true)
     }
 

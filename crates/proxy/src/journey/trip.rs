@@ -173,6 +173,12 @@ impl Trip {
         self.request_id = id.filter(sound).map(Arc::from);
     }
 
+    /// What an answer of the proxy's own calls the request by: as the client does, else by an identifier that is made here.
+    pub fn id(&mut self) -> Arc<str> {
+        let new = || format!("{:032x}", fastrand::u128(..)).into();
+        Arc::clone(self.request_id.get_or_insert_with(new))
+    }
+
     /// The request leaves for the upstream now.
     pub fn leaves(&mut self, now: Instant) {
         self.overhead = Some(now.duration_since(self.started));
@@ -189,7 +195,7 @@ impl Trip {
         let (route, part) = (self.route.as_deref(), part.name());
         tracing::warn!(
             route,
-            part,
+            "where" = part,
             "the upstream put the credential into its answer, where it was overwritten"
         );
         self.tally.scrubbed(part);

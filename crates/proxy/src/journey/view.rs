@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
-    ListenerPlan, Plan, UNROUTED,
+    ListenerPlan, Plan,
     admit::LastHost,
     attach::Attacher,
     kept::Memory,
@@ -15,6 +15,7 @@ use super::{
     route::{Path, Route},
 };
 use crate::{
+    config::UNROUTED,
     fault::Fault,
     sweep::Sweeper,
     tally::{RouteTally, Tally},

@@ -1,6 +1,8 @@
 //! The admin addresses: `/livez`, `/readyz` and `/metrics`, read-only, never a path on a listener.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -12,6 +14,7 @@ use token_source::Feed;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
@@ -52,13 +55,22 @@ pub enum Asker {
 impl Admin {
     /// Answers at an address for as long as the process lives.
     pub async fn serve(self: Rc<Self>, socket: TcpListener, asker: Asker) {
+        let mut open = VecDeque::new();
         loop {
             let Ok((stream, remote)) = socket.accept().await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            // Those who say nothing take neither the descriptors that requests need nor the places of those who ask.
+            open.retain(|talk: &JoinHandle<()>| !talk.is_finished());
+            if open.len() == MOST_OPEN
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let admin = Rc::clone(&self);
-            tokio::task::spawn_local(async move { admin.converse(stream, remote, asker).await });
+            let talk = async move { admin.converse(stream, remote, asker).await };
+            open.push_back(tokio::task::spawn_local(talk));
         }
     }
 
@@ -101,7 +113,10 @@ impl Admin {
             return text(fault.status(), fault.told_to_client());
         }
         if head.method != Method::GET && head.method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "read-only");
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "read-only");
+            let methods = HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(header::ALLOW, methods);
+            return answer;
         }
         match head.uri.path() {
             "/livez" => text(StatusCode::OK, "alive"),
@@ -230,6 +245,9 @@ fn answer(
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
+
+/// Connections to an admin address at a time; for one more the oldest is closed.
+const MOST_OPEN: usize = 64;
 
 /// How long workers may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(1);

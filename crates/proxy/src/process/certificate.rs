@@ -21,6 +21,7 @@ use rustls::{
         NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
         danger::ClientCertVerifier,
     },
+    sign::CertifiedKey,
 };
 
 use crate::config::ListenerTls;
@@ -161,23 +162,56 @@ fn local_ca(
     certificate: &Path,
 ) -> Result<Issuer<'static, KeyPair>, CertificateError> {
     let key_path = state_dir.join("ca.key");
-    if certificate.exists() && key_path.exists() {
-        let text =
-            |path: &Path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let key = KeyPair::from_pem(&text(&key_path)?)?;
-        return Ok(Issuer::from_ca_cert_pem(&text(certificate)?, key)?);
+    if let Some(ca) = made_before(certificate, &key_path)? {
+        return Ok(ca);
     }
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| CertificateError::File { path, error }
     };
     fs::create_dir_all(state_dir).map_err(at(state_dir))?;
+    // Two that start at once make one between them.
+    let lock_path = state_dir.join("ca.lock");
+    let lock = fs::File::create(&lock_path).map_err(at(&lock_path))?;
+    lock.lock().map_err(at(&lock_path))?;
+    if let Some(ca) = made_before(certificate, &key_path)? {
+        return Ok(ca);
+    }
     let key = KeyPair::generate()?;
     let params = ca_params();
     let made = params.self_signed(&key)?;
-    write_private(&key_path, &key.serialize_pem()).map_err(at(&key_path))?;
-    fs::write(certificate, made.pem()).map_err(at(certificate))?;
+    write_whole(&key_path, &key.serialize_pem(), 0o600).map_err(at(&key_path))?;
+    write_whole(certificate, &made.pem(), 0o644).map_err(at(certificate))?;
     Ok(Issuer::new(params, key))
+}
+
+/// The CA in these files; none where there is none whole.
+fn made_before(
+    certificate: &Path,
+    key: &Path,
+) -> Result<Option<Issuer<'static, KeyPair>>, CertificateError> {
+    if !certificate.exists() || !key.exists() {
+        return Ok(None);
+    }
+    let (certificate, key) = (read(certificate)?, read(key)?);
+    if !belong_together(&certificate, &key) {
+        return Ok(None);
+    }
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let key = KeyPair::from_pem(&text(key))?;
+    Ok(Some(Issuer::from_ca_cert_pem(&text(certificate), key)?))
+}
+
+/// Whether a key is that of a certificate, both as PEM.
+fn belong_together(certificate: &[u8], key: &[u8]) -> bool {
+    let (Ok(certificate), Ok(key)) = (
+        CertificateDer::from_pem_slice(certificate),
+        PrivateKeyDer::from_pem_slice(key),
+    ) else {
+        return false;
+    };
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(vec![certificate], key, &provider).is_ok()
 }
 
 fn ca_params() -> CertificateParams {
@@ -221,11 +255,16 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     })
 }
 
-/// Readable by its owner only, from its first moment on.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file that is there whole or not at all, and has this mode from its first moment on.
+fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    options.open(&new)?.write_all(text.as_bytes())?;
+    fs::rename(new, path)
 }

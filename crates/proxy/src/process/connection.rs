@@ -231,7 +231,7 @@ where
                 match ended {
                     Err(error) if error.is_parse_version_h2() => is_http2 = true,
                     Err(error) => {
-                        worker.connection_failed(&error);
+                        worker.connection_failed(&error, vitals.peer());
                         // The end of the connection is the end of the answer: a cut one must not look whole.
                         cut = error.is_user() && vitals.is_http_10.get();
                         has_failed = true;
@@ -272,7 +272,11 @@ where
     match (is_http2, has_ended) {
         (true, _) => Next::Http2(connection.into_parts()),
         (false, true) => Next::Ended(connection.into_parts()),
-        (false, false) => Next::Closed,
+        (false, false) => {
+            let (peer, time_out) = (vitals.peer(), vitals.time_out());
+            tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");
+            Next::Closed
+        }
     }
 }
 
@@ -291,7 +295,7 @@ impl Watched {
     /// Whether the client has gone, as far as that can be told; else the task is woken when a client that has only its
     /// answer to take may have.
     fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_due = self.vitals.is_look_due();
+        let is_due = self.vitals.take_look();
         (is_due && self.stream.inner().is_gone())
             || (self.vitals.is_waiting_for_answer()
                 && self.stream.inner_mut().poll_end(cx).is_ready())

@@ -101,10 +101,10 @@ impl Control<'_> {
         }
         let mut keepers = JoinSet::new();
         for keeper in std::mem::take(&mut self.keepers) {
-            keepers.spawn_local(keeper.run());
+            keepers.spawn_local(async { keeper.run().await });
         }
         for key in std::mem::take(&mut self.keys) {
-            tokio::task::spawn_local(key.follow(self.config.poll));
+            keepers.spawn_local(key.follow(self.config.poll));
         }
         tokio::task::spawn_local(notice_sleep(self.feeds.clone()));
         for waiver in &self.config.waivers {
@@ -117,8 +117,7 @@ impl Control<'_> {
                 self.phase.send_replace(Phase::Ended);
                 return Err(ServeError::WorkerLost);
             }
-            // One that runs never ends; without any there is nothing to wait for.
-            Some(_) = keepers.join_next() => {
+            () = loss_among(&mut keepers) => {
                 tracing::error!("a keeper ended unexpectedly");
                 self.phase.send_replace(Phase::Ended);
                 return Err(ServeError::KeeperLost);
@@ -171,12 +170,22 @@ impl Control<'_> {
     }
 }
 
+/// Waits until one of the tasks panics; one that comes to its end has nothing more to keep.
+async fn loss_among(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 /// Wakes the keepers after the machine has slept, whose timers did not count that.
 async fn notice_sleep(feeds: Vec<Feed>) {
     let mut sleep = SleepWatch::new();
     loop {
         tokio::time::sleep(LOOK_FOR_SLEEP).await;
-        if sleep.has_slept().is_some() {
+        if sleep.take_nap().is_some() {
             feeds.iter().for_each(Feed::wake);
         }
     }

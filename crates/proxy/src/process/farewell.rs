@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    time::Instant,
+};
 
 use super::{
     stream::Stream,
@@ -31,11 +34,12 @@ pub(super) fn has_unread(stream: &Stream) -> bool {
 }
 
 /// Reads and drops what the client still sends behind our own end, until it ends as well, has sent nothing for a while,
-/// or too much.
+/// or too much, or has taken too long for it.
 pub(super) async fn linger(stream: Stream, vitals: &Vitals, worker: &Worker) {
     // Nobody is to understand it.
     let mut stream = stream.without_tls();
     let mut left = MOST_DROPPED;
+    let last = Instant::now() + vitals.limits().stall_timeout;
     let mut is_draining = worker.is_draining();
     vitals.lingers(is_draining);
     poll_fn(|cx| {
@@ -45,10 +49,13 @@ pub(super) async fn linger(stream: Stream, vitals: &Vitals, worker: &Worker) {
             match Pin::new(&mut stream).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     left = left.saturating_sub(piece.filled().len());
-                    if left == 0 {
+                    if left == 0 || Instant::now() > last {
                         return Poll::Ready(());
                     }
-                    vitals.lingers(is_draining);
+                    // At the end of the process nobody is waited for twice.
+                    if !is_draining {
+                        vitals.lingers(is_draining);
+                    }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if worker.is_draining() && !is_draining => {

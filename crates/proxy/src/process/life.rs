@@ -20,7 +20,7 @@ use crate::{
 /// What a connection is doing, as its time-outs see it.
 #[derive(Debug)]
 pub(super) struct Life {
-    peer: Peer,
+    pub(super) peer: Peer,
     certificate: Option<Rc<Names>>,
     limits: Limits,
     /// Idle for too long, or no room to write.

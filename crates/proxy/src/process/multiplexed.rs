@@ -71,7 +71,7 @@ pub(super) async fn keep(
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 if let Err(error) = ended {
-                    worker.connection_failed(&error);
+                    worker.connection_failed(&error, life.peer);
                 }
                 return Poll::Ready(());
             }
@@ -97,11 +97,14 @@ struct PerStream(Rc<Life>);
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for PerStream {
     fn execute(&self, stream: F) {
-        let turn = self.0.latest.take();
+        let (turn, peer) = (self.0.latest.take(), self.0.peer);
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
             poll_fn(|cx| match (stream.as_mut().poll(cx), &turn) {
-                (Poll::Pending, Some(turn)) => turn.watch.poll_passed(cx),
+                (Poll::Pending, Some(turn)) => turn.watch.poll_passed(cx).map(|()| {
+                    let time_out = "stall_timeout";
+                    tracing::info!(%peer, time_out, "a client was too slow, and its stream is reset");
+                }),
                 (polled, _) => polled,
             })
             .await;

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     certificate::{self, CertificateError},
@@ -49,7 +52,10 @@ pub enum ServeError {
     /// A worker ended without being told to.
     #[error("a worker ended unexpectedly")]
     WorkerLost,
-    /// A keeper ended, which only a defect can make it do.
+    /// A worker does not end, which only a defect can make it do.
+    #[error("a worker does not end")]
+    WorkerStuck,
+    /// A keeper, or what follows the key of a caller, ended, which only a defect can make it do.
     #[error("a keeper ended unexpectedly")]
     KeeperLost,
 }
@@ -108,12 +114,25 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         worker_lost,
     };
     control.run(admin_sockets, stops)?;
-    for worker in workers {
-        // Why it ended has been told already.
-        let _ = worker.join();
-    }
+    workers.into_iter().try_for_each(part)?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Waits for the end of a worker that has been told to end, but not for ever.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this thread has nothing else to do any more"
+)]
+fn part(worker: JoinHandle<()>) -> Result<(), ServeError> {
+    let told = Instant::now();
+    while !worker.is_finished() {
+        if told.elapsed() > PARTING {
+            return Err(ServeError::WorkerStuck);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    worker.join().map_err(|_| ServeError::WorkerLost)
 }
 
 /// One line for each server that is reached through an egress proxy.
@@ -184,14 +203,14 @@ fn start_worker(
     post: Post,
     lost: mpsc::UnboundedSender<usize>,
 ) -> Result<JoinHandle<()>, ServeError> {
-    struct Farewell(usize, mpsc::UnboundedSender<usize>);
-    impl Drop for Farewell {
+    struct TellsItsEnd(usize, mpsc::UnboundedSender<usize>);
+    impl Drop for TellsItsEnd {
         fn drop(&mut self) {
             let _ = self.1.send(self.0);
         }
     }
     let work = move || {
-        let _farewell = Farewell(index, lost);
+        let _tells_its_end = TellsItsEnd(index, lost);
         if let Err(error) = worker::run(post) {
             tracing::error!(worker = index, %error, "a worker cannot go on");
         }
@@ -212,6 +231,9 @@ impl Drop for SocketFiles {
         }
     }
 }
+
+/// How long a worker may take to end once all that it does has been dropped.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// How long a connection is quiet before it is parked: above what lies between two requests of a busy client, for which
 /// the change would have to be paid each time.

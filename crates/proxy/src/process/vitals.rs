@@ -129,7 +129,10 @@ impl Vitals {
 
     pub(super) fn awaits_head(&self) {
         self.phase.set(Phase::Head);
-        self.watch.arm(self.limits.head_timeout);
+        // A client that still takes an answer has time for that first.
+        if !self.write_blocked.get() {
+            self.watch.arm(self.limits.head_timeout);
+        }
     }
 
     pub(super) fn head_is_complete(self: &Rc<Self>, has_body: bool) -> Rc<dyn Client> {
@@ -181,8 +184,12 @@ impl Vitals {
     }
 
     pub(super) fn blocks_write(&self, blocked: bool) {
-        if self.write_blocked.replace(blocked) != blocked {
-            self.await_client();
+        if self.write_blocked.replace(blocked) == blocked {
+            return;
+        }
+        match self.phase.get() {
+            Phase::Head if !blocked => self.awaits_head(),
+            _ => self.await_client(),
         }
     }
 
@@ -224,7 +231,7 @@ impl Vitals {
     }
 
     /// Whether the socket is to be looked at now; once.
-    pub(super) fn is_look_due(&self) -> bool {
+    pub(super) fn take_look(&self) -> bool {
         self.look_due.take()
     }
 
@@ -233,12 +240,22 @@ impl Vitals {
         self.body_open.get()
     }
 
-    /// Both sides have said all; the client has to end, or to send what is dropped.
+    /// HTTP has ended; the client has to end, or to send what is dropped. What becomes of a request that is left says nothing
+    /// about the connection any more.
     pub(super) fn lingers(&self, is_draining: bool) {
+        self.request.set(self.request.get() + 1);
         self.watch.arm(match is_draining {
             true => FAREWELL,
             false => LINGER.min(self.limits.stall_timeout),
         });
+    }
+
+    /// Which time-out of the listener it is whose deadline counts.
+    pub(super) fn time_out(&self) -> &'static str {
+        match self.phase.get() {
+            Phase::Head if !self.write_blocked.get() => "head_timeout",
+            _ => "stall_timeout",
+        }
     }
 
     /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
@@ -299,3 +316,6 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a client may take to take the end of its connection.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

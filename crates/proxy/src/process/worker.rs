@@ -21,8 +21,9 @@ use super::{
     shutdown::{Phase, PhaseReceiver},
 };
 use crate::{
+    config::UNROUTED,
     fault::Fault,
-    journey::{Plan, UNROUTED, kept::Memory, view::View},
+    journey::{Plan, admit::Peer, kept::Memory, view::View},
     sweep::Sweeper,
     tally::{Counts, Tally},
 };
@@ -145,7 +146,7 @@ impl Worker {
         let mut sleep = SleepWatch::new();
         let each_tick = || {
             let view = self.view();
-            match sleep.has_slept() {
+            match sleep.take_nap() {
                 // Nobody on the other side has waited as long.
                 Some(_) => view.drop_idle(),
                 None => view.reap(),
@@ -186,13 +187,14 @@ impl Worker {
 
     /// A client connection ended with an error. What hyper's parser refuses gets a bare status line from it and never
     /// becomes a journey: it is counted and logged here.
-    pub fn connection_failed(&self, error: &hyper::Error) {
+    pub fn connection_failed(&self, error: &hyper::Error, peer: Peer) {
         let code = match () {
             () if error.is_parse_too_large() => Fault::HeadTooLarge.code(),
             () if error.is_parse() => Fault::BadRequest.code(),
             () => return tracing::debug!(error = with_causes(error), "client connection ended"),
         };
         tracing::info!(
+            %peer,
             code,
             error = with_causes(error),
             "a request was refused by the parser"

@@ -28,7 +28,7 @@ pub(super) struct TlsSettings {
     loaded: ArcSwapOption<Loaded>,
 }
 
-/// TlsSettings, and what they were made of.
+/// TLS settings, and what they were made of.
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
     pub(super) config: Arc<ClientConfig>,

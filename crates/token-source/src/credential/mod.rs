@@ -31,7 +31,7 @@ pub struct Settings {
 /// One way to obtain a credential.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// `POST /icp4d-api/v1/authorize`, per the watsonx page.
+    /// `POST /icp4d-api/v1/authorize`, per IBM's API documentation of watsonx.
     Cp4d {
         /// The platform.
         origin: Origin,
@@ -42,7 +42,7 @@ pub enum Kind {
         /// Tenant of a multi-tenant platform.
         account_id: Option<Text>,
     },
-    /// `POST /idprovider/v1/auth/identitytoken`, then `GET /v1/preauth/validateAuth`, per the watsonx page.
+    /// `POST /idprovider/v1/auth/identitytoken`, then `GET /v1/preauth/validateAuth`, per IBM's API documentation of watsonx.
     Cp4dIam {
         /// The platform, which answers `validateAuth`.
         platform: Origin,
@@ -55,7 +55,7 @@ pub enum Kind {
         /// Tenant of a multi-tenant platform.
         account_id: Option<Text>,
     },
-    /// `POST /v1/preauth/signin`, per the watsonx page.
+    /// `POST /v1/preauth/signin`, per IBM's API documentation of watsonx.
     Cp4dLdap {
         /// The platform.
         origin: Origin,
@@ -274,7 +274,8 @@ impl Token {
     }
 }
 
-/// Keys of the configuration, to name what is wrong by.
+// Keys of the configuration, to name what is wrong by.
+
 /// The key of who logs in, which is no secret.
 pub const USERNAME: &str = "username";
 pub(crate) const ACCOUNT_ID: &str = "account_id";

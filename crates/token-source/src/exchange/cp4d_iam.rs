@@ -83,7 +83,7 @@ fn identity_request(
         form.add_secret("account_id", account_id);
     }
     let mut request = form.post(IDENTITY_TOKEN);
-    // As the page has it.
+    // As IBM's documentation of the API has it.
     let content_type = HeaderValue::from_static("application/x-www-form-urlencoded;charset=UTF-8");
     request.headers_mut().insert(CONTENT_TYPE, content_type);
     request

@@ -15,7 +15,7 @@ use crate::{
 impl Keeper {
     /// Looks at what somebody wants to be noticed; whether an attempt is due for it.
     pub(super) fn hears_news(&mut self) -> bool {
-        if let Some(nap) = self.sleep.has_slept() {
+        if let Some(nap) = self.sleep.take_nap() {
             self.catch_up(nap);
             return true;
         }

@@ -16,7 +16,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
-use super::verifier::{Verifier, key_digest};
+use super::verifier::{Verifier, WrongPin, key_digest};
 use crate::redaction::{in_one_line, shortened};
 
 /// The certificates of a server, and what is thought of them.
@@ -175,7 +175,7 @@ impl Distrust {
             Error::InvalidCertificate(
                 Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
             ) => Self::WrongName,
-            Error::InvalidCertificate(Certificate::ApplicationVerificationFailure) => {
+            Error::InvalidCertificate(Certificate::Other(other)) if other.0.is::<WrongPin>() => {
                 Self::WrongPin
             }
             // The library that rustls judges by has a reason for it that rustls has no word for.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -27,6 +27,11 @@ pub(super) struct Verifier {
     judgement: Judgement,
     algorithms: WebPkiSupportedAlgorithms,
 }
+
+/// The certificate has another key than those that the operator has pinned.
+#[derive(Debug, thiserror::Error)]
+#[error("its key is none of those in pin")]
+pub(super) struct WrongPin;
 
 #[derive(Debug)]
 enum Judgement {
@@ -118,7 +123,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         if !pins.is_empty() && !pins.contains(&key_digest(leaf)?) {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
+            return Err(CertificateError::Other(OtherError(Arc::new(WrongPin))).into());
         }
         match chain {
             // webpki refuses a self-signed CA that is used as a server certificate, however it is trusted; where

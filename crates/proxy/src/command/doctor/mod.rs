@@ -24,7 +24,7 @@ use self::{
     server::{Server, is_same},
     sheet::Sheet,
 };
-use super::{http_proxy_takes_localhost, misused};
+use super::{http_proxy_takes_localhost, misused, tell};
 use crate::{
     config::{Config, Loaded, Place},
     process::shutdown::unless_asked,
@@ -72,17 +72,13 @@ pub fn run(loaded: &Loaded, names: &[String], path: Option<&str>) -> ExitCode {
     end(sheet)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "there is no other place left to say it"
-)]
 fn end<W: Write>(sheet: Sheet<W>) -> ExitCode {
     let has_failed = sheet.has_failed();
     match sheet.finish() {
         Ok(()) if has_failed => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: standard output: {error}");
+            tell(format_args!("error: standard output: {error}"));
             ExitCode::FAILURE
         }
     }

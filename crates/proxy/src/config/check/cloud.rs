@@ -69,8 +69,7 @@ fn login_server(table: &mut Table<'_>, kind: &str, place: &str) -> Option<Origin
 
 fn usual_server(table: &mut Table<'_>, kind: &str, trust: Trust) -> Option<Origin> {
     let Some(url) = default_url(kind) else {
-        let hint =
-            "auth_url = \"https://account-iam.platform.saas.ibm.com\", or as your service says";
+        let hint = "auth_url = \"https://iam.platform.saas.ibm.com\", or as your service says";
         table.missing(format!("{kind} needs to know where to log in"), hint);
         return None;
     };

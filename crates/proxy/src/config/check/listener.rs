@@ -13,7 +13,7 @@ use super::{
 };
 use crate::config::{
     Caller, ListenAddress, Listener, ListenerTls, defaults,
-    reading::Reading,
+    reading::{Reading, Span},
     wire::{Named, Table},
 };
 
@@ -81,9 +81,14 @@ fn listener(
     let says_who = table.has("callers") || table.has("anyone");
     let admitted = admission::admitted(&mut table, &ways, callers, &name);
     let span = table.span.clone();
+    let at = table.key("address").unwrap_or_else(|| span.clone());
     let reading = table.reading;
     table.done();
 
+    if let (Some(address), Some(named)) = (&address, &admitted) {
+        let named = named.iter().filter_map(|at| callers[*at].built.as_ref());
+        warn_of_closed_socket(reading, &at, address, named);
+    }
     let (address, served) = (address?, served?);
     refuse_two_of_one_path(reading, routes, &served);
     if says_who && admitted.is_some() && !address.is_local() {
@@ -161,6 +166,43 @@ fn address(table: &mut Table<'_>) -> Option<ListenAddress> {
     }
 }
 
+/// Those who are named must be able to open the socket, before anybody asks who they are.
+fn warn_of_closed_socket<'a>(
+    reading: &Reading<'_>,
+    span: &Span,
+    address: &ListenAddress,
+    callers: impl Iterator<Item = &'a Caller>,
+) {
+    let ListenAddress::Unix {
+        mode, uids, gids, ..
+    } = address
+    else {
+        return;
+    };
+    let callers: Vec<_> = callers.collect();
+    let mut users = (callers.iter().flat_map(|caller| &caller.uids)).chain(uids);
+    let mut groups = (callers.iter().flat_map(|caller| &caller.gids)).chain(gids);
+    let is_other = users.any(|uid| *uid != own_user()) || groups.next().is_some();
+    if is_other && mode & 0o077 == 0 {
+        reading.warning(
+            span.clone(),
+            format!("with mode {mode:04o} nobody but the user of the proxy can open this socket"),
+            "mode = \"0666\": uids and gids say who may call",
+        );
+    }
+}
+
+#[cfg(unix)]
+fn own_user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// There are no unix sockets.
+#[cfg(not(unix))]
+fn own_user() -> u32 {
+    0
+}
+
 fn mode(table: &mut Table<'_>) -> Option<u32> {
     let text = table.text("mode")?;
     let mode = u32::from_str_radix(text.get_ref(), 8)
@@ -190,8 +232,8 @@ fn tls(table: &mut Table<'_>, address: Option<&ListenAddress>) -> Option<Option<
     let span = tls.span.clone();
     let self_signed = tls.boolean("self_signed").unwrap_or(false);
     let keys = [tls.key("certificate"), tls.key("key")];
-    let certificate = location::file(&mut tls, "certificate");
-    let key = location::file(&mut tls, "key");
+    let certificate = location::file_at_start(&mut tls, "certificate");
+    let key = location::file_at_start(&mut tls, "key");
     let client_ca = client_ca(&mut tls);
     tls.done();
     let shown = match (self_signed, keys) {
@@ -230,7 +272,10 @@ fn client_ca(tls: &mut Table<'_>) -> Option<Option<Spanned<PathBuf>>> {
     let Some(span) = tls.key("client_ca") else {
         return Some(None);
     };
-    Some(Some(Spanned::new(span, location::file(tls, "client_ca")?)))
+    Some(Some(Spanned::new(
+        span,
+        location::file_at_start(tls, "client_ca")?,
+    )))
 }
 
 fn max_head_size(table: &mut Table<'_>) -> Option<usize> {

@@ -78,6 +78,17 @@ pub(super) fn file_or_location(table: &mut Table<'_>, key: &'static str) -> Opti
     })
 }
 
+/// The path of a file without which nothing is served.
+pub(super) fn file_at_start(table: &mut Table<'_>, key: &'static str) -> Option<PathBuf> {
+    let text = table.text(key)?;
+    let path = resolve_noting(table.reading, &text)?;
+    if let Some(wrong) = warn_if_not_there(&path) {
+        let hint = "a proxy does not start without it";
+        table.reading.warning(text.span(), wrong.what, hint);
+    }
+    Some(path)
+}
+
 /// The path of a file that should be there.
 pub(super) fn file(table: &mut Table<'_>, key: &'static str) -> Option<PathBuf> {
     let text = table.text(key)?;

@@ -11,7 +11,8 @@ use super::{
     token_endpoints, trust,
 };
 use crate::config::{
-    Forwarded, LARGEST_REPLAY_LIMIT, Pattern, Place, Route, TokenEndpoints, Upstream, defaults,
+    Forwarded, LARGEST_REPLAY_LIMIT, Pattern, Place, Route, TokenEndpoints, UNROUTED, Upstream,
+    defaults,
     preset::Preset,
     reading::{Reading, Span},
     wire::{Named, Table},
@@ -49,6 +50,10 @@ pub(super) fn routes(
             built: route(name, table, upstreams, credentials, &mut uses),
         })
         .collect();
+    for route in routes.iter().filter(|route| *route.name == *UNROUTED) {
+        let hint = "metrics and logs call requests so that reached no route";
+        reading.mistake(route.span.clone(), "this name is taken", hint);
+    }
     home::refuse_strangers(reading, &uses, credentials, upstreams);
     if routes.iter().all(|route| route.built.is_some()) {
         warn_of_idle_credentials(reading, &uses, credentials);

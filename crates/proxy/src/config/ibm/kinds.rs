@@ -65,7 +65,7 @@ fn platform(reading: &mut Reading) -> Option<Origin> {
 fn login_server(reading: &mut Reading, kind: &'static str) -> Option<Origin> {
     let written = reading.properties.text("AUTH_URL");
     let Some(url) = written.as_deref().map(String::as_str).or(default_url(kind)) else {
-        let hint = "this login has no server of its own: https://account-iam.platform.saas.ibm.com";
+        let hint = "this login has no server of its own: https://iam.platform.saas.ibm.com";
         reading.properties.missing("AUTH_URL", hint);
         return None;
     };

@@ -240,3 +240,24 @@ fn any_host_will_do_where_callers_prove_themselves_but_it_must_be_one() {
     let refused = admit(&admission, &foreign, "/", "GET").unwrap_err();
     assert_eq!(refused, Fault::CallerNotAllowed(Rule::Origin));
 }
+
+#[test]
+fn a_peer_that_has_no_number_here_has_none_in_the_log() {
+    let unix = |pid| {
+        Peer::Unix {
+            uid: 7,
+            gid: 8,
+            pid,
+        }
+        .to_string()
+    };
+    assert_eq!(
+        (unix(Some(9)), unix(None)),
+        ("uid 7 pid 9".into(), "uid 7".into())
+    );
+    let mapped = Peer::Tcp {
+        remote: "[::ffff:10.0.0.9]:4000".parse().unwrap(),
+        local: "[::]:80".parse().unwrap(),
+    };
+    assert_eq!(mapped.to_string(), "10.0.0.9");
+}

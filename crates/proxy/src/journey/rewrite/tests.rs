@@ -15,7 +15,7 @@ fn rewritten(rewrite: &Rewrite, headers: &[(&str, &str)]) -> Result<Vec<String>,
         remote: "10.1.1.1:5".parse().unwrap(),
         local: "10.1.1.2:80".parse().unwrap(),
     };
-    rewrite.headers(&mut head, &peer, "localhost", false)?;
+    rewrite.headers(&mut head, &peer, false)?;
     let lines = head
         .headers
         .iter()

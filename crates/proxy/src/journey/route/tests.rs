@@ -202,6 +202,25 @@ fn allow_deny_warn_and_public() {
         pass(&route, Method::GET, "/ml/secret"),
         Err(Fault::PathNotAllowed)
     );
+    // Servers that do not mind a case, or a slash behind a path.
+    route
+        .deny
+        .push(pattern(&[Method::DELETE], &["ml", "y"], true));
+    assert_eq!(
+        pass(&route, Method::GET, "/ml/secret/"),
+        Err(Fault::PathNotAllowed)
+    );
+    route.allow = None;
+    for (method, path, passage) in [
+        ("DELETE", "/ml/y/z", Err(Fault::PathNotAllowed)),
+        ("delete", "/ml/y/z", Err(Fault::PathNotAllowed)),
+        ("DELETE", "/ml/y", Ok(Passage::Attached)),
+        ("GET", "/ml/y/z", Ok(Passage::Attached)),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        assert_eq!(pass(&route, method, path), passage, "{path}");
+    }
+    route.allow = Some(Vec::new());
     route.warn = true;
     assert_eq!(
         pass(&route, Method::POST, "/version"),

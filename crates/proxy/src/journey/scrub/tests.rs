@@ -49,7 +49,7 @@ async fn a_value_across_pieces_is_overwritten_and_only_its_beginning_is_held() {
             text => text.to_owned(),
         })
     );
-    assert!(scrub.is_news() && !scrub.is_news());
+    assert!(scrub.take_news() && !scrub.take_news());
 }
 
 #[tokio::test]
