@@ -55,6 +55,8 @@ fn an_upstream_is_trusted_by_its_chain_or_its_key_or_not_at_all() {
         if status == 502 {
             assert_eq!(answer.code(), "upstream_tls", "{tls}");
             assert!(world.got().is_empty(), "{tls}: something was sent");
+            let is_told = proxy.printed().contains("its key is none of those in pin");
+            assert_eq!(is_told, tls.contains("pin"), "{tls}");
         }
         let waived = proxy.metric("watsonx_auth_proxy_waivers{kind=\"insecure\"}") > 0.0;
         assert_eq!(waived, tls.contains("insecure"));

@@ -1,6 +1,6 @@
 //! Judges a server's certificate: by its chain, by being listed, or by its pinned key; name and dates always.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -29,9 +29,16 @@ pub(super) struct Verifier {
 }
 
 /// The certificate has another key than those that the operator has pinned.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("its key is none of those in pin")]
 pub(super) struct WrongPin;
+
+/// rustls tells who has opened a connection of it in this form alone.
+impl fmt::Debug for WrongPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
 
 #[derive(Debug)]
 enum Judgement {
