@@ -138,7 +138,7 @@ fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
     route.pass(&head.method, path)?;
     route
         .rewrite
-        .headers(head, &peer, &admitted.host.name, false)?;
+        .headers(head, &peer, false)?;
     let target = route.rewrite.target(route, &came, path);
     head.headers.insert(
         header::AUTHORIZATION,

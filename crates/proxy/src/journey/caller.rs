@@ -62,7 +62,7 @@ pub struct Callers {
 
 /// The names in a client's certificate, which the listener's `client_ca` has vouched for. Never the common name.
 #[derive(Debug)]
-pub struct Names {
+pub struct CertificateNames {
     dns: Vec<String>,
     uris: Vec<String>,
     until: SystemTime,
@@ -201,7 +201,7 @@ impl Caller {
         {
             return Some(Rule::User);
         }
-        let is_named = |names: &Names| {
+        let is_named = |names: &CertificateNames| {
             names.still_hold() && self.certificates.iter().any(|name| names.contain(name))
         };
         let is_shown = self.certificates.is_empty() || client.certificate().is_some_and(is_named);
@@ -256,7 +256,7 @@ impl KeyCell {
     }
 }
 
-impl Names {
+impl CertificateNames {
     /// The names in a certificate, the first of a chain that has been checked. `None` where there is none.
     pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (leaf, others) = chain.split_first()?;

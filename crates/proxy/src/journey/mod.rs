@@ -48,7 +48,7 @@ use self::{
     admit::{Admission, Admitted, Peer},
     answer::{Answer, Passing},
     attach::{Attached, Attacher},
-    caller::{Callers, Names},
+    caller::{Callers, CertificateNames},
     decoy::Login,
     framing::{Framing, Unclear},
     limit::Limit,
@@ -97,7 +97,7 @@ pub trait Client: fmt::Debug {
     /// The other end.
     fn peer(&self) -> Peer;
     /// The names in the certificate that it has shown.
-    fn certificate(&self) -> Option<&Names> {
+    fn certificate(&self) -> Option<&CertificateNames> {
         None
     }
     /// Whether the journey waits for the next piece of the request's body.

@@ -13,7 +13,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    journey::{Client, admit::Peer, caller::Names},
+    journey::{Client, admit::Peer, caller::CertificateNames},
     sweep::Watch,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) peer: Peer,
-    certificate: Option<Rc<Names>>,
+    certificate: Option<Rc<CertificateNames>>,
     limits: Limits,
     /// Idle for too long, or no room to write.
     watch: Watch,
@@ -189,7 +189,7 @@ impl Client for Turn {
         self.life.peer
     }
 
-    fn certificate(&self) -> Option<&Names> {
+    fn certificate(&self) -> Option<&CertificateNames> {
         self.life.certificate.as_deref()
     }
 

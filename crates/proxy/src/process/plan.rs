@@ -28,7 +28,7 @@ pub type PlanCell = ArcSwap<Plan>;
 
 /// A plan, and what keeps its credentials fresh.
 #[derive(Debug)]
-pub struct Built {
+pub struct PlanAndKeepers {
     /// What requests are decided by.
     pub plan: Plan,
     /// One per credential, in the configuration's order.
@@ -40,7 +40,7 @@ pub struct Built {
 }
 
 /// Builds everything that a configuration asks for; nothing is contacted yet.
-pub fn build(config: &Config) -> Built {
+pub fn build(config: &Config) -> PlanAndKeepers {
     let (keepers, feeds): (Vec<_>, Vec<_>) =
         config.credentials.iter().cloned().map(Keeper::new).unzip();
     let via = Via::new(format!("watsonx-auth-proxy-{:08x}", fastrand::u32(..)));
@@ -80,7 +80,7 @@ pub fn build(config: &Config) -> Built {
         upstreams,
         access_log: config.log.access,
     };
-    Built {
+    PlanAndKeepers {
         plan,
         feeds,
         keepers,

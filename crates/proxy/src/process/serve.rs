@@ -66,7 +66,7 @@ pub enum ServeError {
 /// When it cannot start, or a worker is lost.
 pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     let count = config.workers.get();
-    let plan::Built {
+    let plan::PlanAndKeepers {
         plan,
         feeds,
         keepers,

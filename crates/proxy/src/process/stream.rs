@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::journey::caller::Names;
+use crate::journey::caller::CertificateNames;
 
 /// The bytes of a client.
 #[derive(Debug)]
@@ -37,12 +37,12 @@ impl Stream {
     }
 
     /// The names in the certificate that the client has shown.
-    pub fn names(&self) -> Option<Rc<Names>> {
+    pub fn names(&self) -> Option<Rc<CertificateNames>> {
         let Self::Tls(tls) = self else {
             return None;
         };
         let chain = tls.get_ref().1.peer_certificates()?;
-        Some(Rc::new(Names::of(chain)?))
+        Some(Rc::new(CertificateNames::of(chain)?))
     }
 
     /// Ready when a byte, or the end, can be read.

@@ -9,7 +9,7 @@ use std::{
 
 use super::worker::Worker;
 use crate::{
-    journey::{Client, admit::Peer, caller::Names},
+    journey::{Client, admit::Peer, caller::CertificateNames},
     sweep::Watch,
 };
 
@@ -33,10 +33,10 @@ pub struct Limits {
 pub(super) struct Vitals {
     peer: Peer,
     /// What the handshake has shown of the client.
-    certificate: OnceCell<Rc<Names>>,
+    certificate: OnceCell<Rc<CertificateNames>>,
     limits: Limits,
     pub(super) watch: Watch,
-    phase: Cell<Phase>,
+    phase: Cell<Doing>,
     /// Which request is under way, or was last. What is left of an earlier one says nothing about the connection.
     request: Cell<u64>,
     /// Some of its body is still to come: whatever is read is no head.
@@ -53,7 +53,7 @@ pub(super) struct Vitals {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Doing {
     /// Between requests.
     Idle,
     /// A head is to be complete in time: some of it has come, or of a body that is skipped before it.
@@ -78,7 +78,7 @@ impl Vitals {
             certificate: OnceCell::new(),
             limits,
             watch: worker.sweeper().watch(),
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Doing::Idle),
             request: Cell::new(0),
             body_open: Cell::new(false),
             body_dropped: Cell::new(false),
@@ -94,12 +94,12 @@ impl Vitals {
         self.peer
     }
 
-    pub(super) fn certificate(&self) -> Option<Rc<Names>> {
+    pub(super) fn certificate(&self) -> Option<Rc<CertificateNames>> {
         self.certificate.get().cloned()
     }
 
     /// The handshake has shown a certificate with these names.
-    pub(super) fn shows(&self, names: Rc<Names>) {
+    pub(super) fn shows(&self, names: Rc<CertificateNames>) {
         self.certificate.get_or_init(|| names);
     }
 
@@ -114,7 +114,7 @@ impl Vitals {
     }
 
     pub(super) fn becomes_active(&self, has_some_of_a_head: bool) {
-        self.phase.set(Phase::Idle);
+        self.phase.set(Doing::Idle);
         self.watch.arm(self.limits.park_after);
         if has_some_of_a_head {
             self.has_read();
@@ -122,13 +122,13 @@ impl Vitals {
     }
 
     pub(super) fn has_read(&self) {
-        if self.phase.get() == Phase::Idle {
+        if self.phase.get() == Doing::Idle {
             self.awaits_head();
         }
     }
 
     pub(super) fn awaits_head(&self) {
-        self.phase.set(Phase::Head);
+        self.phase.set(Doing::Head);
         // A client that still takes an answer has time for that first.
         if !self.write_blocked.get() {
             self.watch.arm(self.limits.head_timeout);
@@ -138,7 +138,7 @@ impl Vitals {
     pub(super) fn head_is_complete(self: &Rc<Self>, has_body: bool) -> Rc<dyn Client> {
         let request = self.request.get() + 1;
         self.request.set(request);
-        self.phase.set(Phase::Journey);
+        self.phase.set(Doing::Journey);
         self.body_open.set(has_body);
         self.body_dropped.set(false);
         self.waits_for_body.set(false);
@@ -153,7 +153,7 @@ impl Vitals {
         match (self.body_open.get(), self.body_dropped.get()) {
             (true, true) => self.awaits_head(),
             (open, _) => {
-                self.phase.set(if open { Phase::Rest } else { Phase::Idle });
+                self.phase.set(if open { Doing::Rest } else { Doing::Idle });
                 self.await_client();
             }
         }
@@ -164,7 +164,7 @@ impl Vitals {
         self.waits_for_body(false);
         // From now on the end of the client is looked for; whoever took the last piece was another task.
         self.watch.wake();
-        if self.phase.get() == Phase::Rest {
+        if self.phase.get() == Doing::Rest {
             self.answered();
         }
     }
@@ -172,7 +172,7 @@ impl Vitals {
     pub(super) fn body_dropped(&self) {
         self.body_dropped.set(true);
         self.waits_for_body(false);
-        if self.phase.get() == Phase::Rest {
+        if self.phase.get() == Doing::Rest {
             self.answered();
         }
     }
@@ -188,7 +188,7 @@ impl Vitals {
             return;
         }
         match self.phase.get() {
-            Phase::Head if !blocked => self.awaits_head(),
+            Doing::Head if !blocked => self.awaits_head(),
             _ => self.await_client(),
         }
     }
@@ -204,12 +204,12 @@ impl Vitals {
         match self.phase.get() {
             // It still takes its answer.
             _ if self.write_blocked.get() => self.watch.arm(self.limits.stall_timeout),
-            Phase::Rest if self.draining.get() => self.watch.arm(FAREWELL),
+            Doing::Rest if self.draining.get() => self.watch.arm(FAREWELL),
             _ if self.waits_for_body.get() => self.watch.arm(self.limits.stall_timeout),
-            Phase::Journey => self.watch.arm(LOOK_AFTER),
-            Phase::Rest => self.watch.arm(self.limits.stall_timeout),
-            Phase::Idle => self.watch.arm(self.limits.park_after),
-            Phase::Head => {}
+            Doing::Journey => self.watch.arm(LOOK_AFTER),
+            Doing::Rest => self.watch.arm(self.limits.stall_timeout),
+            Doing::Idle => self.watch.arm(self.limits.park_after),
+            Doing::Head => {}
         }
     }
 
@@ -217,7 +217,7 @@ impl Vitals {
     /// its answer.
     pub(super) fn looks_for_client(&self) -> bool {
         let waits = self.waits_for_body.get() || self.write_blocked.get();
-        let looks = self.phase.get() == Phase::Journey && !waits;
+        let looks = self.phase.get() == Doing::Journey && !waits;
         if looks {
             self.look_due.set(true);
             self.watch.arm(LOOK_AFTER);
@@ -227,7 +227,7 @@ impl Vitals {
 
     /// The request is here whole, and its answer is not.
     pub(super) fn is_waiting_for_answer(&self) -> bool {
-        self.phase.get() == Phase::Journey && !self.body_open.get()
+        self.phase.get() == Doing::Journey && !self.body_open.get()
     }
 
     /// Whether the socket is to be looked at now; once.
@@ -253,14 +253,14 @@ impl Vitals {
     /// Which time-out of the listener it is whose deadline counts.
     pub(super) fn time_out(&self) -> &'static str {
         match self.phase.get() {
-            Phase::Head if !self.write_blocked.get() => "head_timeout",
+            Doing::Head if !self.write_blocked.get() => "head_timeout",
             _ => "stall_timeout",
         }
     }
 
     /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
     pub(super) fn is_quiet(&self) -> bool {
-        self.phase.get() == Phase::Idle
+        self.phase.get() == Doing::Idle
             && !self.body_open.get()
             && !self.waits_for_body.get()
             && !self.write_blocked.get()
@@ -279,7 +279,7 @@ impl Client for Turn {
         self.vitals.peer
     }
 
-    fn certificate(&self) -> Option<&Names> {
+    fn certificate(&self) -> Option<&CertificateNames> {
         self.vitals.certificate.get().map(|names| &**names)
     }
 

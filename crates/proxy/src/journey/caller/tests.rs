@@ -11,14 +11,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 struct Someone {
     peer: Peer,
-    names: Option<Names>,
+    names: Option<CertificateNames>,
 }
 
 impl Client for Someone {
     fn peer(&self) -> Peer {
         self.peer
     }
-    fn certificate(&self) -> Option<&Names> {
+    fn certificate(&self) -> Option<&CertificateNames> {
         self.names.as_ref()
     }
     fn waits_for_body(&self, _: bool) {}
@@ -40,7 +40,7 @@ fn from(address: &str) -> Someone {
 fn with_certificate(dns: &[&str], uris: &[&str]) -> Someone {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     Someone {
-        names: Some(Names {
+        names: Some(CertificateNames {
             dns: owned(dns),
             uris: owned(uris),
             until: SystemTime::now() + HOUR,
@@ -348,7 +348,7 @@ fn the_common_name_is_no_name() {
         .push(rcgen::DnType::CommonName, "alice.internal");
     let key = rcgen::KeyPair::generate().unwrap();
     let signed = params.self_signed(&key).unwrap();
-    let names = Names::of(&[signed.der().clone()]).unwrap();
+    let names = CertificateNames::of(&[signed.der().clone()]).unwrap();
     assert_eq!(names.dns, ["real.internal"]);
     assert_eq!(names.uris, ["spiffe://example.org/Real"]);
 }
@@ -376,7 +376,7 @@ fn a_chain_holds_as_long_as_the_first_of_it_that_ends() {
     };
     let names = |years: &[i32]| {
         let chain: Vec<_> = years.iter().map(|year| until(*year)).collect();
-        Names::of(&chain).unwrap()
+        CertificateNames::of(&chain).unwrap()
     };
     let alone = names(&[2200]).until;
     let later = names(&[2300]).until;
@@ -386,7 +386,7 @@ fn a_chain_holds_as_long_as_the_first_of_it_that_ends() {
     // One that was over already is not what the handshake went by.
     assert_eq!(names(&[2200, 2001]).until, alone);
     assert!(!names(&[2001, 2200]).still_hold());
-    assert!(Names::of(&[]).is_none());
+    assert!(CertificateNames::of(&[]).is_none());
 }
 
 #[test]

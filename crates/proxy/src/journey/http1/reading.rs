@@ -124,7 +124,7 @@ impl Reading {
         if self.unread.is_empty() {
             return Ok(None);
         }
-        if self.heard > MOST_BEFORE_ANSWER {
+        if self.heard > MOST_BYTES_BEFORE_ANSWER {
             return Err(Malformed);
         }
         let mut lines = [const { MaybeUninit::uninit() }; MOST_LINES];
@@ -276,7 +276,7 @@ const ADDED_HEADERS: usize = 2;
 
 /// What may come before the head of an answer is whole, in bytes: 1xx answers without an end are no answer. More than
 /// a head and what is read ahead of its body.
-const MOST_BEFORE_ANSWER: usize = 4 * LARGEST_HEAD;
+const MOST_BYTES_BEFORE_ANSWER: usize = 4 * LARGEST_HEAD;
 
 /// Room for what is read at once, in bytes; it doubles as long as all of it is used.
 const SMALLEST_READ: usize = 4 << 10;

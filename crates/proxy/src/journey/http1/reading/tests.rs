@@ -259,8 +259,8 @@ fn what_nobody_says_is_refused() {
     }
     let endless = format!("0\r\nA: {}\r\n\r\n", "b".repeat(LARGEST_TRAILERS));
     assert_eq!(chunks(&endless), cut);
-    let early =
-        "HTTP/1.1 100 Go\r\n\r\n".repeat(MOST_BEFORE_ANSWER / 19 + 1) + "HTTP/1.1 204 No\r\n\r\n";
+    let early = "HTTP/1.1 100 Go\r\n\r\n".repeat(MOST_BYTES_BEFORE_ANSWER / 19 + 1)
+        + "HTTP/1.1 204 No\r\n\r\n";
     assert_eq!(ours(&Method::GET, [early.into_bytes()]).0, Read::None);
     let empty = "\r\n".repeat(LARGEST_HEAD) + "HTTP/1.1 204 No\r\n\r\n";
     assert_eq!(ours(&Method::GET, [empty.into_bytes()]).0, Read::None);
