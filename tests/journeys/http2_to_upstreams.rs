@@ -156,47 +156,6 @@ async fn requests_share_a_connection_up_to_the_upstreams_limit() {
 }
 
 #[test]
-fn an_upstream_without_room_is_waited_for_and_not_connected_to_again_and_again() {
-    let world = World::new();
-    let none: u32 = 0;
-    let address = upstream(none, |_, _, mut answer| {
-        Box::pin(async move { respond(&mut answer, ok(), "not for you") })
-    });
-    let keys = format!("{HTTP2}\nfirst_byte_timeout = '2s'");
-    let proxy = in_front_of(&world, address, &keys, "");
-    for _ in 0..2 {
-        let answer = proxy.get("/", &[]);
-        assert_eq!((answer.status, &*answer.code()), (504, "upstream_timeout"));
-    }
-    let opened = proxy.metric(OPENED);
-    assert!(opened < 4.5, "{opened} connections for two requests");
-    world.end(proxy);
-}
-
-#[test]
-fn an_upstream_that_ends_each_connection_at_once_is_given_up() {
-    let world = World::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            // SETTINGS, and GOAWAY that says that nothing was processed.
-            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-            let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, /* */ 0, 0, 0, 0, 0, 0, 0, 0];
-            let _ = stream.write_all(&[&settings[..], &go_away].concat());
-            let _ = stream.read(&mut [0; 64 << 10]);
-        }
-    });
-    let proxy = in_front_of(&world, address, HTTP2, "");
-    let answer = proxy.get("/", &[]);
-    assert_eq!((answer.status, &*answer.code()), (502, "upstream_protocol"));
-    let opened = proxy.metric(OPENED);
-    assert!(opened < 12.5, "{opened} connections for a request");
-    world.end(proxy);
-}
-
-#[test]
 fn an_upstream_that_speaks_no_http2_is_told_of() {
     let world = World::new();
     let url = world.simulator.platform_url();

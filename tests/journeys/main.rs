@@ -54,6 +54,7 @@ mod http2_from_clients;
 mod http2_is_bounded;
 mod http2_streams_end_alone;
 mod http2_to_upstreams;
+mod http2_upstreams_may_be_full;
 mod ibm_env_is_understood;
 mod malformed_answers_in_bulk;
 mod malformed_requests_are_refused;

@@ -1,5 +1,7 @@
 //! Readiness names what is missing, metrics count what happened, and only this machine may ask.
 
+use std::io::Write as _;
+
 use simulator::Outage;
 
 use crate::{
@@ -88,10 +90,16 @@ fn metrics() {
 fn who_says_nothing_keeps_nobody_from_asking() {
     let world = World::new();
     let proxy = world.start(USUAL_ROUTES);
+    let mut asking = client::connect(proxy.admin);
+    let ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    asking.write_all(ask).unwrap();
+    assert_eq!(client::read_one(&mut asking).status, 200);
     let mut silent: Vec<_> = (0..300).map(|_| client::connect(proxy.admin)).collect();
     assert_eq!(proxy.admin("/livez").status, 200);
-    // The oldest have been closed for the others.
+    // The oldest have been closed for the others, and not who asks.
     assert!(client::is_closed(&mut silent[0]));
+    asking.write_all(ask).unwrap();
+    assert_eq!(client::read_one(&mut asking).status, 200);
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).unwrap();
     assert!(descriptors.count() < 200);
     world.end(proxy);

@@ -35,7 +35,7 @@ pub struct Streams {
 }
 
 /// What becomes of a connection that is being opened; `None` until that is known.
-type Opening = Receiver<Option<Result<(), Fault>>>;
+type Opening = Receiver<Option<Result<Rc<Shared>, Fault>>>;
 
 /// A place for one request on a connection that others share; what is under way on it is reset when it is dropped.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub struct Stream {
 /// A connection.
 struct Shared {
     sender: SendRequest<Bytes>,
+    opened: Instant,
     under_way: Cell<usize>,
     carried: Cell<bool>,
     /// When the last request on it ended, or it was opened.
@@ -65,7 +66,7 @@ impl Streams {
     pub async fn place(&self, pool: &Rc<Pool>) -> Result<Stream, Fault> {
         let mut in_vain = 0;
         loop {
-            if let Some(shared) = self.vacant() {
+            if let Some(shared) = self.vacant().or_else(|| self.full_from_the_start()) {
                 return Ok(Stream::on(shared, pool));
             }
             if in_vain == MOST_IN_VAIN {
@@ -73,13 +74,13 @@ impl Streams {
                 return Err(Fault::UpstreamProtocol);
             }
             let mut opening = self.opening(pool);
-            match opening.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome.unwrap_or(Err(Fault::UpstreamUnreachable))?,
-                Err(_) => return Err(Fault::UpstreamUnreachable),
-            }
+            let opened = match opening.wait_for(Option::is_some).await {
+                Ok(outcome) => outcome.clone(),
+                Err(_) => None,
+            };
+            let opened = opened.unwrap_or(Err(Fault::UpstreamUnreachable))?;
             // Else its places have been taken by others who waited.
-            let has_ended = self.open.borrow().iter().all(|shared| shared.has_ended());
-            in_vain += usize::from(has_ended);
+            in_vain += usize::from(opened.has_ended());
         }
     }
 
@@ -107,6 +108,17 @@ impl Streams {
             .cloned()
     }
 
+    /// A connection on which the upstream takes no request for the moment, if it was opened just now: another would be no
+    /// better. Its requests wait there, within their time-outs.
+    fn full_from_the_start(&self) -> Option<Rc<Shared>> {
+        let open = self.open.borrow();
+        let mut new = open
+            .iter()
+            .filter(|shared| shared.opened.elapsed() < BETWEEN_OPENINGS);
+        new.find(|shared| shared.sender.current_max_send_streams() == 0)
+            .cloned()
+    }
+
     /// Opens a connection, unless one is being opened; the requests that wait for it share its outcome. It goes on
     /// when they give up.
     fn opening(&self, pool: &Rc<Pool>) -> Opening {
@@ -123,7 +135,9 @@ impl Streams {
             let opened = open(&pool).await;
             if let Some(streams) = &pool.streams {
                 streams.opening.take();
-                let opened = opened.map(|shared| streams.open.borrow_mut().push(shared));
+                if let Ok(shared) = &opened {
+                    streams.open.borrow_mut().push(Rc::clone(shared));
+                }
                 let _ = outcome.send(Some(opened));
             }
         });
@@ -166,10 +180,7 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        // One that has none for the moment has one to wait for, within the time-out of the request: a new connection
-        // would have none either.
-        let most = self.sender.current_max_send_streams();
-        let most = most.clamp(1, MOST_STREAMS);
+        let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
         self.under_way.get() < most
     }
 }
@@ -206,6 +217,7 @@ async fn open(pool: &Rc<Pool>) -> Result<Rc<Shared>, Fault> {
         .map_err(|error| fault(&error))?;
     let shared = Rc::new(Shared {
         sender,
+        opened: Instant::now(),
         under_way: Cell::new(0),
         carried: Cell::new(false),
         quiet_since: Cell::new(Instant::now()),
@@ -279,6 +291,9 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+/// How far new connections are apart to an upstream that takes no request on them.
+const BETWEEN_OPENINGS: Duration = Duration::from_secs(1);
 
 /// New connections in a row that end before a request has a place on one: another is no better.
 const MOST_IN_VAIN: usize = 3;

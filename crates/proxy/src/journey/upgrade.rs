@@ -132,7 +132,11 @@ impl Tunnel {
         let upstream = End::new(upstream, said, &patience);
         match pass_on(upstream, client).await {
             Ending::Whole => self.trip.complete(),
-            Ending::Silent => self.trip.fault(Fault::UpstreamTimeout),
+            Ending::Silent => {
+                let (route, time_out) = (self.trip.route.as_deref(), "idle_timeout");
+                tracing::warn!(route, time_out, "nothing has moved in a WebSocket");
+                self.trip.fault(Fault::UpstreamTimeout);
+            }
             Ending::ClientBroke => self.trip.fault(Fault::ClientGone),
             Ending::UpstreamBroke => self.trip.fault(Fault::UpstreamProtocol),
         }

@@ -1,8 +1,6 @@
 //! The admin addresses: `/livez`, `/readyz` and `/metrics`, read-only, never a path on a listener.
 
-use std::{
-    collections::VecDeque, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
-};
+use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -52,34 +50,49 @@ pub enum Asker {
     Probe,
 }
 
+/// An open connection.
+struct Talk {
+    task: JoinHandle<()>,
+    /// When something was last asked on it; those on which nothing ever was come first.
+    asked: Rc<Cell<Option<Instant>>>,
+}
+
 impl Admin {
     /// Answers at an address for as long as the process lives.
     pub async fn serve(self: Rc<Self>, socket: TcpListener, asker: Asker) {
-        let mut open = VecDeque::new();
+        let mut open: Vec<Talk> = Vec::new();
         loop {
             let Ok((stream, remote)) = socket.accept().await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             // Those who say nothing take neither the descriptors that requests need nor the places of those who ask.
-            open.retain(|talk: &JoinHandle<()>| !talk.is_finished());
-            if open.len() == MOST_OPEN
-                && let Some(oldest) = open.pop_front()
-            {
-                oldest.abort();
+            open.retain(|talk| !talk.task.is_finished());
+            if open.len() == MOST_OPEN {
+                open.sort_by_key(|talk| talk.asked.get());
+                open.remove(0).task.abort();
             }
-            let admin = Rc::clone(&self);
-            let talk = async move { admin.converse(stream, remote, asker).await };
-            open.push_back(tokio::task::spawn_local(talk));
+            let (admin, asked) = (Rc::clone(&self), Rc::new(Cell::new(None)));
+            let asks = Rc::clone(&asked);
+            let talk = async move { admin.converse(stream, remote, asker, &asks).await };
+            let task = tokio::task::spawn_local(talk);
+            open.push(Talk { task, asked });
         }
     }
 
-    async fn converse(self: Rc<Self>, stream: TcpStream, remote: SocketAddr, asker: Asker) {
+    async fn converse(
+        self: Rc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        asker: Asker,
+        asked: &Cell<Option<Instant>>,
+    ) {
         let Ok(local) = stream.local_addr() else {
             return;
         };
         let peer = Peer::Tcp { remote, local };
         let service = service_fn(|request| {
+            asked.set(Some(Instant::now()));
             let admin = Rc::clone(&self);
             async move { Ok::<_, Infallible>(admin.answer(request, peer, asker).await) }
         });
@@ -246,7 +259,7 @@ fn answer(
     answer
 }
 
-/// Connections to an admin address at a time; for one more the oldest is closed.
+/// Connections to an admin address at a time; for one more that is closed which has been silent for longest.
 const MOST_OPEN: usize = 64;
 
 /// How long workers may take to answer a question.

@@ -1,11 +1,12 @@
 //! What a TLS listener shows: a certificate from files, or one from a local CA that is made once.
 
 use std::{
-    fs,
+    fs::{self, TryLockError},
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rcgen::{
@@ -172,10 +173,15 @@ fn local_ca(
     fs::create_dir_all(state_dir).map_err(at(state_dir))?;
     // Two that start at once make one between them.
     let lock_path = state_dir.join("ca.lock");
-    let lock = fs::File::create(&lock_path).map_err(at(&lock_path))?;
-    lock.lock().map_err(at(&lock_path))?;
+    let _lock = locked(&lock_path).map_err(at(&lock_path))?;
     if let Some(ca) = made_before(certificate, &key_path)? {
         return Ok(ca);
+    }
+    if certificate.exists() && key_path.exists() {
+        tracing::warn!(
+            ca = %certificate.display(),
+            "the key beside the local CA was another one's: it is made anew, and clients have to trust it again"
+        );
     }
     let key = KeyPair::generate()?;
     let params = ca_params();
@@ -193,25 +199,34 @@ fn made_before(
     if !certificate.exists() || !key.exists() {
         return Ok(None);
     }
-    let (certificate, key) = (read(certificate)?, read(key)?);
-    if !belong_together(&certificate, &key) {
+    let text = |path: &Path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let (certificate, key) = (text(certificate)?, KeyPair::from_pem(&text(key)?)?);
+    let shown = CertificateDer::from_pem_slice(certificate.as_bytes());
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let whole = shown.map(|shown| CertifiedKey::from_der(vec![shown], private, &provider));
+    if let Ok(Err(rustls::Error::InconsistentKeys(_))) = whole {
         return Ok(None);
     }
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let key = KeyPair::from_pem(&text(key))?;
-    Ok(Some(Issuer::from_ca_cert_pem(&text(certificate), key)?))
+    Ok(Some(Issuer::from_ca_cert_pem(&certificate, key)?))
 }
 
-/// Whether a key is that of a certificate, both as PEM.
-fn belong_together(certificate: &[u8], key: &[u8]) -> bool {
-    let (Ok(certificate), Ok(key)) = (
-        CertificateDer::from_pem_slice(certificate),
-        PrivateKeyDer::from_pem_slice(key),
-    ) else {
-        return false;
-    };
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(vec![certificate], key, &provider).is_ok()
+/// Waits until nobody else holds the lock, for as long as it may take to write two files. Where there are no locks, or
+/// somebody does not let go of it, files are written whole all the same.
+#[expect(clippy::disallowed_methods, reason = "nothing is served yet")]
+fn locked(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let lock = options.open(path)?;
+    for _ in 0..LOCK_LOOKS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_LOCK_LOOKS),
+            Ok(()) | Err(TryLockError::Error(_)) => break,
+        }
+    }
+    Ok(lock)
 }
 
 fn ca_params() -> CertificateParams {
@@ -268,3 +283,8 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     options.open(&new)?.write_all(text.as_bytes())?;
     fs::rename(new, path)
 }
+
+/// How often it is looked whether a lock is free.
+const LOCK_LOOKS: u32 = 50;
+
+const BETWEEN_LOCK_LOOKS: Duration = Duration::from_millis(100);

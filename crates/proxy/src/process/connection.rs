@@ -273,8 +273,10 @@ where
         (true, _) => Next::Http2(connection.into_parts()),
         (false, true) => Next::Ended(connection.into_parts()),
         (false, false) => {
-            let (peer, time_out) = (vitals.peer(), vitals.time_out());
-            tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");
+            if let Some(time_out) = vitals.time_out() {
+                let peer = vitals.peer();
+                tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");
+            }
             Next::Closed
         }
     }

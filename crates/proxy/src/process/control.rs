@@ -94,19 +94,19 @@ impl Control<'_> {
         sockets: Vec<AdminSocket>,
         mut stops: Stops,
     ) -> Result<(), ServeError> {
+        let mut tasks = JoinSet::new();
         let admin = Rc::new(self.admin());
         for (socket, asker) in sockets {
             let socket = TcpListener::from_std(socket).map_err(ServeError::Thread)?;
-            tokio::task::spawn_local(Rc::clone(&admin).serve(socket, asker));
+            tasks.spawn_local(Rc::clone(&admin).serve(socket, asker));
         }
-        let mut keepers = JoinSet::new();
         for keeper in std::mem::take(&mut self.keepers) {
-            keepers.spawn_local(async { keeper.run().await });
+            tasks.spawn_local(async { keeper.run().await });
         }
         for key in std::mem::take(&mut self.keys) {
-            keepers.spawn_local(key.follow(self.config.poll));
+            tasks.spawn_local(key.follow(self.config.poll));
         }
-        tokio::task::spawn_local(notice_sleep(self.feeds.clone()));
+        tasks.spawn_local(notice_sleep(self.feeds.clone()));
         for waiver in &self.config.waivers {
             tracing::warn!(kind = waiver.kind, at = %waiver.place, "waived");
         }
@@ -117,10 +117,9 @@ impl Control<'_> {
                 self.phase.send_replace(Phase::Ended);
                 return Err(ServeError::WorkerLost);
             }
-            () = loss_among(&mut keepers) => {
-                tracing::error!("a keeper ended unexpectedly");
+            () = loss_among(&mut tasks) => {
                 self.phase.send_replace(Phase::Ended);
-                return Err(ServeError::KeeperLost);
+                return Err(ServeError::TaskLost);
             }
         }
         tokio::select! {
@@ -170,8 +169,8 @@ impl Control<'_> {
     }
 }
 
-/// Waits until one of the tasks panics; one that comes to its end has nothing more to keep.
-async fn loss_among(tasks: &mut JoinSet<()>) {
+/// Waits until one of the tasks panics; one that comes to its end has nothing more to do.
+pub(super) async fn loss_among(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if ended.is_err() {
             return;

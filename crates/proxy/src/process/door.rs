@@ -57,11 +57,11 @@ struct Entrance {
 }
 
 impl Door {
-    /// Accepts for as long as the worker does.
+    /// The task that accepts for as long as the worker does.
     ///
     /// # Errors
     /// When the worker's runtime does not take the socket.
-    pub fn open(self, worker: &Rc<Worker>) -> io::Result<()> {
+    pub fn open(self, worker: &Rc<Worker>) -> io::Result<impl Future<Output = ()> + use<>> {
         let entrance = Entrance {
             listener: self.listener,
             connections: worker.tally().connections(&self.name),
@@ -75,8 +75,7 @@ impl Door {
         };
         // It counts as a connection, so that a drain does not end before the accept queue is empty.
         worker.opened();
-        tokio::task::spawn_local(entrance.stand_open());
-        Ok(())
+        Ok(entrance.stand_open())
     }
 }
 

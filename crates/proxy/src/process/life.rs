@@ -151,10 +151,18 @@ impl Life {
 
     /// Whether the client is late with something, or only makes work.
     pub(super) fn is_late(&self, cx: &Context<'_>) -> bool {
-        let is_late = self.watch.poll_passed(cx).is_ready();
-        is_late
-            || self.unfinished.poll_passed(cx).is_ready()
-            || self.called_off.get() > MOST_CALLED_OFF
+        let peer = self.peer;
+        if self.called_off.get() > MOST_CALLED_OFF {
+            tracing::info!(%peer, "a client that calls off request after request is cut off");
+            return true;
+        }
+        let time_out = match () {
+            () if self.unfinished.poll_passed(cx).is_ready() => "head_timeout",
+            () if self.watch.poll_passed(cx).is_ready() => "stall_timeout",
+            () => return false,
+        };
+        tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");
+        true
     }
 }
 

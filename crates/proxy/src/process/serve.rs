@@ -55,9 +55,9 @@ pub enum ServeError {
     /// A worker does not end, which only a defect can make it do.
     #[error("a worker does not end")]
     WorkerStuck,
-    /// A keeper, or what follows the key of a caller, ended, which only a defect can make it do.
-    #[error("a keeper ended unexpectedly")]
-    KeeperLost,
+    /// A keeper, or another task without which nothing goes on for long, ended, which only a defect can make it do.
+    #[error("a task ended unexpectedly")]
+    TaskLost,
 }
 
 /// Serves on this thread and its workers until the end is asked for and has come.

@@ -36,7 +36,7 @@ pub(super) struct Vitals {
     certificate: OnceCell<Rc<CertificateNames>>,
     limits: Limits,
     pub(super) watch: Watch,
-    phase: Cell<Doing>,
+    doing: Cell<Doing>,
     /// Which request is under way, or was last. What is left of an earlier one says nothing about the connection.
     request: Cell<u64>,
     /// Some of its body is still to come: whatever is read is no head.
@@ -78,7 +78,7 @@ impl Vitals {
             certificate: OnceCell::new(),
             limits,
             watch: worker.sweeper().watch(),
-            phase: Cell::new(Doing::Idle),
+            doing: Cell::new(Doing::Idle),
             request: Cell::new(0),
             body_open: Cell::new(false),
             body_dropped: Cell::new(false),
@@ -114,7 +114,7 @@ impl Vitals {
     }
 
     pub(super) fn becomes_active(&self, has_some_of_a_head: bool) {
-        self.phase.set(Doing::Idle);
+        self.doing.set(Doing::Idle);
         self.watch.arm(self.limits.park_after);
         if has_some_of_a_head {
             self.has_read();
@@ -122,13 +122,13 @@ impl Vitals {
     }
 
     pub(super) fn has_read(&self) {
-        if self.phase.get() == Doing::Idle {
+        if self.doing.get() == Doing::Idle {
             self.awaits_head();
         }
     }
 
     pub(super) fn awaits_head(&self) {
-        self.phase.set(Doing::Head);
+        self.doing.set(Doing::Head);
         // A client that still takes an answer has time for that first.
         if !self.write_blocked.get() {
             self.watch.arm(self.limits.head_timeout);
@@ -138,7 +138,7 @@ impl Vitals {
     pub(super) fn head_is_complete(self: &Rc<Self>, has_body: bool) -> Rc<dyn Client> {
         let request = self.request.get() + 1;
         self.request.set(request);
-        self.phase.set(Doing::Journey);
+        self.doing.set(Doing::Journey);
         self.body_open.set(has_body);
         self.body_dropped.set(false);
         self.waits_for_body.set(false);
@@ -153,7 +153,7 @@ impl Vitals {
         match (self.body_open.get(), self.body_dropped.get()) {
             (true, true) => self.awaits_head(),
             (open, _) => {
-                self.phase.set(if open { Doing::Rest } else { Doing::Idle });
+                self.doing.set(if open { Doing::Rest } else { Doing::Idle });
                 self.await_client();
             }
         }
@@ -164,7 +164,7 @@ impl Vitals {
         self.waits_for_body(false);
         // From now on the end of the client is looked for; whoever took the last piece was another task.
         self.watch.wake();
-        if self.phase.get() == Doing::Rest {
+        if self.doing.get() == Doing::Rest {
             self.answered();
         }
     }
@@ -172,7 +172,7 @@ impl Vitals {
     pub(super) fn body_dropped(&self) {
         self.body_dropped.set(true);
         self.waits_for_body(false);
-        if self.phase.get() == Doing::Rest {
+        if self.doing.get() == Doing::Rest {
             self.answered();
         }
     }
@@ -187,7 +187,7 @@ impl Vitals {
         if self.write_blocked.replace(blocked) == blocked {
             return;
         }
-        match self.phase.get() {
+        match self.doing.get() {
             Doing::Head if !blocked => self.awaits_head(),
             _ => self.await_client(),
         }
@@ -201,7 +201,7 @@ impl Vitals {
 
     /// The client has to do something, within the stall time-out; or only to be there.
     pub(super) fn await_client(&self) {
-        match self.phase.get() {
+        match self.doing.get() {
             // It still takes its answer.
             _ if self.write_blocked.get() => self.watch.arm(self.limits.stall_timeout),
             Doing::Rest if self.draining.get() => self.watch.arm(FAREWELL),
@@ -217,7 +217,7 @@ impl Vitals {
     /// its answer.
     pub(super) fn looks_for_client(&self) -> bool {
         let waits = self.waits_for_body.get() || self.write_blocked.get();
-        let looks = self.phase.get() == Doing::Journey && !waits;
+        let looks = self.doing.get() == Doing::Journey && !waits;
         if looks {
             self.look_due.set(true);
             self.watch.arm(LOOK_AFTER);
@@ -227,7 +227,7 @@ impl Vitals {
 
     /// The request is here whole, and its answer is not.
     pub(super) fn is_waiting_for_answer(&self) -> bool {
-        self.phase.get() == Doing::Journey && !self.body_open.get()
+        self.doing.get() == Doing::Journey && !self.body_open.get()
     }
 
     /// Whether the socket is to be looked at now; once.
@@ -250,17 +250,18 @@ impl Vitals {
         });
     }
 
-    /// Which time-out of the listener it is whose deadline counts.
-    pub(super) fn time_out(&self) -> &'static str {
-        match self.phase.get() {
-            Doing::Head if !self.write_blocked.get() => "head_timeout",
-            _ => "stall_timeout",
+    /// Which time-out of the listener it is whose deadline counts; none where it is the end of the process.
+    pub(super) fn time_out(&self) -> Option<&'static str> {
+        match self.doing.get() {
+            Doing::Head if !self.write_blocked.get() => Some("head_timeout"),
+            Doing::Rest if self.draining.get() && !self.write_blocked.get() => None,
+            _ => Some("stall_timeout"),
         }
     }
 
     /// Whether a passed deadline means that nothing is going on, as opposed to a client that is too slow.
     pub(super) fn is_quiet(&self) -> bool {
-        self.phase.get() == Doing::Idle
+        self.doing.get() == Doing::Idle
             && !self.body_open.get()
             && !self.waits_for_body.get()
             && !self.write_blocked.get()

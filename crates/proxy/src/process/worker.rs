@@ -13,9 +13,11 @@ use token_source::{clock::SleepWatch, connect::with_causes};
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc, oneshot},
+    task::JoinSet,
 };
 
 use super::{
+    control::loss_among,
     door::Door,
     plan::PlanCell,
     shutdown::{Phase, PhaseReceiver},
@@ -83,12 +85,17 @@ pub fn run(post: Post) -> io::Result<()> {
 
 async fn work(mut post: Post) -> io::Result<()> {
     let worker = Rc::new(Worker::new(post.plan));
+    let mut tasks = JoinSet::new();
     let sweeping = Rc::clone(&worker);
-    tokio::task::spawn_local(async move { sweeping.sweep().await });
+    tasks.spawn_local(async move { sweeping.sweep().await });
     for door in post.doors {
-        door.open(&worker)?;
+        tasks.spawn_local(door.open(&worker)?);
     }
-    until_the_end(&mut post.questions, &mut post.phase, &worker).await;
+    tokio::select! {
+        () = until_the_end(&mut post.questions, &mut post.phase, &worker) => {}
+        // It has been told by its place. Without time-outs, or behind a closed door, a worker is none.
+        () = loss_among(&mut tasks) => {}
+    }
     worker.tally.end();
     Ok(())
 }

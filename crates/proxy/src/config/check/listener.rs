@@ -182,8 +182,9 @@ fn warn_of_closed_socket<'a>(
     let callers: Vec<_> = callers.collect();
     let mut users = (callers.iter().flat_map(|caller| &caller.uids)).chain(uids);
     let mut groups = (callers.iter().flat_map(|caller| &caller.gids)).chain(gids);
-    let is_other = users.any(|uid| *uid != own_user()) || groups.next().is_some();
-    if is_other && mode & 0o077 == 0 {
+    // Root opens any.
+    let is_other = |uid: &u32| ![0, own_user()].contains(uid);
+    if mode & 0o022 == 0 && (users.any(is_other) || groups.next().is_some()) {
         reading.warning(
             span.clone(),
             format!("with mode {mode:04o} nobody but the user of the proxy can open this socket"),
