@@ -162,13 +162,7 @@ fn a_refused_body_that_never_comes_does_not_hold_the_end() {
         let request = format!("{head}Content-Length: 50\r\n\r\nbody");
         stream.write_all(request.as_bytes()).unwrap();
         assert_eq!(read_one(&mut stream).status, 403);
-        let began = Instant::now();
-        proxy.signal(Signal::TERM);
-        assert_eq!(proxy.wait().code(), Some(0));
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "the drain time-out is 30 s"
-        );
+        assert_ends_before_its_time(&mut proxy);
     }
 }
 
@@ -184,6 +178,11 @@ fn a_client_that_drips_behind_its_answer_does_not_hold_the_end() {
             client::pause(Duration::from_millis(200));
         }
     });
+    assert_ends_before_its_time(&mut proxy);
+    dripping.join().unwrap();
+}
+
+fn assert_ends_before_its_time(proxy: &mut Proxy) {
     let began = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
@@ -191,7 +190,6 @@ fn a_client_that_drips_behind_its_answer_does_not_hold_the_end() {
         began.elapsed() < Duration::from_secs(20),
         "the drain time-out is 30 s"
     );
-    dripping.join().unwrap();
 }
 
 /// A request that the upstream has got and takes so many milliseconds to answer.

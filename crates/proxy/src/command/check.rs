@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{refuse, tell};
+use super::{refuse, tell, unwritten};
 use crate::config::{Config, Environment, Source};
 
 /// Checks the configuration and says how it stands.
@@ -27,10 +27,7 @@ pub fn run(source: &Source, strict: bool) -> ExitCode {
             );
             match said {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tell(format_args!("error: standard output: {error}"));
-                    ExitCode::FAILURE
-                }
+                Err(error) => unwritten(&error),
             }
         }
         Err(report) => refuse(&report),

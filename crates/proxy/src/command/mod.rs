@@ -165,6 +165,12 @@ fn misused(what: &str) -> ExitCode {
     ExitCode::from(EX_USAGE)
 }
 
+/// What was asked for cannot be written.
+fn unwritten(error: &io::Error) -> ExitCode {
+    tell(format_args!("error: standard output: {error}"));
+    ExitCode::FAILURE
+}
+
 /// Says something to who runs this; the exit code says the same where nobody can read it.
 fn tell(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");

@@ -12,7 +12,7 @@ use token_source::{
     exchange::{self, ExchangeError, Record},
 };
 
-use super::{misused, tell};
+use super::{misused, tell, unwritten};
 use crate::{
     config::Config,
     process::shutdown::{Signal, unless_asked},
@@ -33,12 +33,8 @@ pub fn run(config: &Config, name: Option<&str>, as_header: bool) -> ExitCode {
         Err(signal) => return ExitCode::from(signal.exit_code),
     };
     let scheme = settings.kind.scheme();
-    match print(&value, as_header.then_some(scheme)) {
-        Ok(()) => {}
-        Err(error) => {
-            tell(format_args!("error: standard output: {error}"));
-            return ExitCode::FAILURE;
-        }
+    if let Err(error) = print(&value, as_header.then_some(scheme)) {
+        return unwritten(&error);
     }
     if io::stdout().is_terminal() {
         tell("this is a secret: whoever reads it can act with it until it ends");

@@ -24,7 +24,7 @@ use self::{
     server::{Server, is_same},
     sheet::Sheet,
 };
-use super::{http_proxy_takes_localhost, misused, tell};
+use super::{http_proxy_takes_localhost, misused, unwritten};
 use crate::{
     config::{Config, Loaded, Place},
     process::shutdown::unless_asked,
@@ -77,10 +77,7 @@ fn end<W: Write>(sheet: Sheet<W>) -> ExitCode {
     match sheet.finish() {
         Ok(()) if has_failed => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tell(format_args!("error: standard output: {error}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => unwritten(&error),
     }
 }
 
