@@ -158,8 +158,10 @@ impl Life {
         }
         let time_out = match () {
             () if self.unfinished.poll_passed(cx).is_ready() => "head_timeout",
-            () if self.watch.poll_passed(cx).is_ready() => "stall_timeout",
-            () => return false,
+            () if self.watch.poll_passed(cx).is_pending() => return false,
+            // No time-out of the listener's, but the end of the process, which it did not take.
+            () if self.draining.get() && !self.write_blocked.get() => return true,
+            () => "stall_timeout",
         };
         tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");
         true
