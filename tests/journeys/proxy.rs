@@ -1,12 +1,13 @@
 //! The binary under test, and the simulated servers behind it.
 
 use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
+    fs::{self, File},
+    io::Write as _,
     net::SocketAddr,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use simulator::{Options, RecordedRequest, Simulator};
 use tempfile::TempDir;
 
-use crate::client::{self, Answer, PATIENCE, eventually};
+use crate::client::{self, Answer, eventually};
 
 /// A simulated platform and License Service with secrets that are recognised wherever they show up.
 pub(crate) struct World {
@@ -27,7 +28,10 @@ pub(crate) struct World {
 /// A running proxy.
 pub(crate) struct Proxy {
     child: Child,
-    printed: Arc<Mutex<String>>,
+    /// What it prints: a file and no pipe, for what it told before an answer is there with the answer.
+    printed: File,
+    /// What it answered.
+    answers: Mutex<String>,
     secrets: Vec<String>,
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
@@ -168,47 +172,31 @@ impl Proxy {
 
     /// The same for a command with an environment of its own.
     pub(crate) fn start_command(mut command: Command, secrets: Vec<String>) -> Self {
-        let mut child = command
+        let printed = tempfile::tempfile().unwrap();
+        let child = command
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(printed.try_clone().unwrap())
+            .stderr(printed.try_clone().unwrap())
             .spawn()
             .unwrap();
-        let printed = Arc::new(Mutex::new(String::new()));
-        let (addresses, listening) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let more = BufReader::new(child.stdout.take().unwrap()).lines();
-        let kept = Arc::clone(&printed);
-        thread::spawn(move || more.for_each(|line| keep(&kept, &line.unwrap())));
-        let kept = Arc::clone(&printed);
-        thread::spawn(move || {
-            for line in lines {
-                let line = line.unwrap();
-                keep(&kept, &line);
-                if let Some(place) = place_in(&line) {
-                    let _ = addresses.send(place);
-                }
-            }
-        });
         let mut proxy = Self {
             child,
             printed,
+            answers: Mutex::default(),
             secrets,
             listeners: Vec::new(),
             admin: SocketAddr::from(([0; 4], 0)),
         };
-        // The admin address is told last.
-        loop {
-            match listening.recv_timeout(PATIENCE) {
-                Ok(Place::Listener(addresses)) => proxy.listeners.extend(addresses),
-                Ok(Place::Admin(address)) => {
-                    proxy.admin = address;
-                    return proxy;
-                }
-                Err(_) => panic!("the proxy does not listen: {}", proxy.printed()),
-            }
-        }
+        let (listeners, admin) = eventually("the addresses", || {
+            let printed = proxy.printed();
+            let ended = proxy.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {printed}");
+            places_in(&printed)
+        });
+        proxy.listeners = listeners;
+        proxy.admin = admin;
+        proxy
     }
 
     /// The address of the first listener.
@@ -238,7 +226,12 @@ impl Proxy {
 
     /// Everything printed so far, and every answer.
     pub(crate) fn printed(&self) -> String {
-        self.printed.lock().unwrap().clone()
+        let mut printed = vec![0; self.printed.metadata().unwrap().len() as usize];
+        self.printed.read_exact_at(&mut printed, 0).unwrap();
+        // The last line may be half written.
+        let whole = printed.iter().rposition(|&byte| byte == b'\n');
+        printed.truncate(whole.map_or(0, |end| end + 1));
+        String::from_utf8(printed).unwrap() + &self.answers.lock().unwrap()
     }
 
     /// A counter or gauge of the metrics page; 0 where there is no such line.
@@ -286,16 +279,15 @@ impl Proxy {
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.printed());
         secrets.append(&mut self.secrets);
-        // What it said may still be on its way to where it is kept.
-        let printed = eventually("the last that it said", || {
-            Some(self.printed()).filter(|printed| printed.contains("draining"))
-        });
+        let printed = self.printed();
+        assert!(printed.contains("draining"), "{printed}");
         assert_no_secret(&printed, &secrets);
     }
 
     fn note(&self, answer: Answer) -> Answer {
-        keep(&self.printed, &answer.head);
-        keep(&self.printed, &answer.text());
+        let mut answers = self.answers.lock().unwrap();
+        answers.extend([&answer.head, "\n", &answer.text(), "\n"]);
+        drop(answers);
         answer
     }
 }
@@ -387,6 +379,18 @@ enum Place {
     Admin(SocketAddr),
 }
 
+/// The addresses of the listeners and of admin, which are told last; `None` until then.
+fn places_in(printed: &str) -> Option<(Vec<SocketAddr>, SocketAddr)> {
+    let mut listeners = Vec::new();
+    for place in printed.lines().filter_map(place_in) {
+        match place {
+            Place::Listener(addresses) => listeners.extend(addresses),
+            Place::Admin(address) => return Some((listeners, address)),
+        }
+    }
+    None
+}
+
 /// Where a line of the log says that the proxy listens.
 fn place_in(line: &str) -> Option<Place> {
     let (message, at) = match serde_json::from_str::<serde_json::Value>(line) {
@@ -413,12 +417,6 @@ fn place_in(line: &str) -> Option<Place> {
         "admin listens" => Some(Place::Admin(at.parse().ok()?)),
         _ => None,
     }
-}
-
-fn keep(printed: &Mutex<String>, line: &str) {
-    let mut printed = printed.lock().unwrap();
-    printed.push_str(line);
-    printed.push('\n');
 }
 
 /// The platform at `/`, License Service at `/license`.
