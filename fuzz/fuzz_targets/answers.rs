@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -107,7 +108,7 @@ async fn travel(request: Request<Incoming>, bytes: Vec<u8>, ends: bool) -> Respo
             let _ = far.read_u8().await;
         }
     });
-    let mut reading = Reading::new();
+    let mut reading = Reading::new(Rc::default());
     reading.begin(request.method());
     loop {
         match reading.head() {

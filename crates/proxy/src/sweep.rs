@@ -26,6 +26,7 @@ const PER_SECOND: Tick = 1_000_000_000 / TICK.subsec_nanos();
 pub struct Sweeper {
     began: Instant,
     now: Cell<Tick>,
+    time: Cell<Instant>,
     watched: RefCell<Slab<Rc<Watched>>>,
     first: Notify,
 }
@@ -47,9 +48,11 @@ struct Watched {
 impl Sweeper {
     /// A sweeper whose clock begins now.
     pub fn new() -> Rc<Self> {
+        let began = Instant::now();
         Rc::new(Self {
-            began: Instant::now(),
+            began,
             now: Cell::new(0),
+            time: Cell::new(began),
             watched: RefCell::new(Slab::new()),
             first: Notify::new(),
         })
@@ -64,7 +67,7 @@ impl Sweeper {
         let mut all = self.watched.borrow_mut();
         if all.is_empty() {
             // The clock stood still while there was nothing to watch.
-            self.now.set(self.measured());
+            self.tick();
             self.first.notify_one();
         }
         let key = all.insert(Rc::clone(&watched));
@@ -95,8 +98,7 @@ impl Sweeper {
                 self.first.notified().await;
             }
             tokio::time::sleep(TICK).await;
-            let now = self.measured();
-            self.now.set(now);
+            let now = self.tick();
             for (_, watched) in self.watched.borrow().iter() {
                 if watched.deadline.get() <= now {
                     watched.wake();
@@ -106,11 +108,20 @@ impl Sweeper {
         }
     }
 
-    /// The tick that the time of day says it is.
-    fn measured(&self) -> Tick {
-        let ticks = self.began.elapsed().as_millis() / TICK.as_millis();
+    /// When the last tick was: while there is something to watch, the time, to within a tick.
+    pub fn time(&self) -> Instant {
+        self.time.get()
+    }
+
+    /// Puts the clock right.
+    fn tick(&self) -> Tick {
+        let time = Instant::now();
+        let ticks = time.duration_since(self.began).as_millis() / TICK.as_millis();
         // 34 years of uptime fit.
-        Tick::try_from(ticks).unwrap_or(NEVER - 1)
+        let now = Tick::try_from(ticks).unwrap_or(NEVER - 1);
+        self.time.set(time);
+        self.now.set(now);
+        now
     }
 }
 

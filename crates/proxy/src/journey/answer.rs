@@ -12,7 +12,6 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
 
 use super::{
     attach::Attached,
@@ -258,7 +257,7 @@ impl Incoming {
     fn put_back(self, pool: &Rc<Pool>) {
         match self {
             Self::Alone(connection) if connection.is_sent() => {
-                pool.put_back(connection, Instant::now());
+                pool.put_back(connection);
             }
             Self::Alone(mut connection) => {
                 // The upstream was quick to answer, and slow to read.
@@ -267,7 +266,7 @@ impl Incoming {
                     let watch = Rc::clone(&connection.watch);
                     watch.arm(LATE_READER);
                     if before(&watch, pin!(connection.sent())).await.is_some() {
-                        pool.put_back(connection, Instant::now());
+                        pool.put_back(connection);
                     }
                 });
             }

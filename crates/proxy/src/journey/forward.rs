@@ -125,7 +125,7 @@ pub(super) mod tests {
             .insert(http::header::HOST, HeaderValue::from_static("upstream"));
         let ((head, _), passing) = forward(pool, &head, Upload::empty(), false).await?;
         let (connection, _) = passing.into_connection().unwrap();
-        pool.put_back(connection, tokio::time::Instant::now());
+        pool.put_back(connection);
         Ok(head.status.as_u16())
     }
 
@@ -182,13 +182,30 @@ pub(super) mod tests {
         with_pool(&server, async |pool| {
             let now = tokio::time::Instant::now();
             for _ in 0..20 {
-                pool.put_back(pool.open(false).await.unwrap(), now);
+                pool.put_back(pool.open(false).await.unwrap());
             }
             let left = |after| {
                 pool.reap(now + Duration::from_secs(after));
                 pool.idle_count()
             };
             assert_eq!([left(1), left(6), left(49), left(51)], [20, 8, 8, 0]);
+        });
+    }
+
+    #[test]
+    fn an_idle_connection_holds_nothing_of_an_answer() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = server.try_clone().unwrap();
+        with_pool(&server, async |pool| {
+            let upstream = thread::spawn(move || {
+                let stream = answered_once(&listener);
+                (stream, listener)
+            });
+            assert_eq!(ask(pool, Method::GET).await, Ok(200));
+            let _open = upstream.join().unwrap();
+            assert!(pool.idle_room() > 0, "a busy one keeps its memory");
+            pool.reap(tokio::time::Instant::now() + Duration::from_secs(2));
+            assert_eq!((pool.idle_count(), pool.idle_room()), (1, 0));
         });
     }
 

@@ -11,7 +11,10 @@ use http::HeaderValue;
 use token_source::connect::{self, ConnectError, Connector};
 use tokio::time::Instant;
 
-use super::{http1::Connection, streams::Streams};
+use super::{
+    http1::{Connection, Usual},
+    streams::Streams,
+};
 use crate::{
     config::Protocol,
     fault::Fault,
@@ -53,6 +56,8 @@ pub struct Pool {
     sweeper: Rc<Sweeper>,
     idle: RefCell<Vec<(Box<Connection>, Instant)>>,
     opened: Rc<Cell<u64>>,
+    /// What the heads of its answers have in common.
+    usual: Rc<RefCell<Usual>>,
     /// Where HTTP/2 is spoken: then nothing of the above is used.
     pub streams: Option<Streams>,
 }
@@ -68,6 +73,7 @@ impl Pool {
             sweeper,
             idle: RefCell::new(Vec::new()),
             opened,
+            usual: Rc::default(),
         })
     }
 
@@ -77,11 +83,11 @@ impl Pool {
     }
 
     /// An idle connection that is not known to be closed. The kernel is asked if it has been idle for more than a moment,
-    /// or if the request goes out only `once`.
+    /// as the sweeper counts, or if the request goes out only `once`.
     pub fn idle(&self, once: bool) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
-            let is_old = once || since.elapsed() > MOMENT;
+            let is_old = once || self.sweeper.time() - since > MOMENT;
             if connection.is_quiet(is_old) {
                 return Some(connection);
             }
@@ -96,7 +102,7 @@ impl Pool {
     pub async fn open(&self, for_upgrade: bool) -> Result<Box<Connection>, Fault> {
         let stream = self.connect().await?;
         // Boxed, since it goes from hand to hand with each request.
-        let connection = Connection::new(stream, self.watch(), for_upgrade);
+        let connection = Connection::new(stream, self.watch(), Rc::clone(&self.usual), for_upgrade);
         Ok(Box::new(connection))
     }
 
@@ -130,11 +136,12 @@ impl Pool {
     }
 
     /// Takes a connection back whose request and answer have both ended.
-    pub fn put_back(&self, mut connection: Box<Connection>, now: Instant) {
+    pub fn put_back(&self, mut connection: Box<Connection>) {
         if !connection.is_reusable() {
             return;
         }
-        connection.settle();
+        let now = self.sweeper.time();
+        connection.settle(now);
         let mut idle = self.idle.borrow_mut();
         if idle.len() == MAX_IDLE {
             idle.remove(0);
@@ -148,6 +155,13 @@ impl Pool {
         if let Some(streams) = &self.streams {
             streams.drop_idle();
         }
+    }
+
+    /// How much memory the idle ones keep for answers, in bytes.
+    #[cfg(test)]
+    pub fn idle_room(&self) -> usize {
+        let idle = self.idle.borrow();
+        idle.iter().map(|(connection, _)| connection.room()).sum()
     }
 
     /// How many are idle.
@@ -165,11 +179,12 @@ impl Pool {
     }
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one
-    /// can know.
+    /// can know. What stays holds nothing of an answer.
     pub fn reap(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         let mut excess = idle.len().saturating_sub(SPARE);
-        idle.retain(|(connection, since)| {
+        idle.retain_mut(|(connection, since)| {
+            connection.clear(now);
             let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
             excess = excess.saturating_sub(1);
             now.duration_since(*since) < keep && connection.is_quiet(false)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, ReadBuf},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, BufReader, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -93,6 +93,17 @@ impl Connection {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.tcp(),
         }
+    }
+
+    /// Whether all that has come was taken, as far as the runtime knows; never yes where it was not.
+    pub fn is_drained(&self) -> bool {
+        let is_decrypted = match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.error.is_none() && tls.is_drained(),
+        };
+        // The closure is called where the runtime does not know that there is nothing, and says that there may be.
+        let may_be_more = self.tcp().try_io(Interest::READABLE, || Ok(()));
+        is_decrypted && may_be_more.is_err()
     }
 
     /// The protocol that the server chose; `None` where it chose none, and without TLS.

@@ -57,7 +57,7 @@ fn the_end_of_an_upload_goes_out_though_its_answer_has_ended() {
         socket.set_send_buffer_size(64 << 10).unwrap();
         let stream = socket.connect(server.local_addr().unwrap()).await.unwrap();
         let stream = connect::Connection::Plain(stream);
-        let mut connection = Box::new(Connection::new(stream, pool.watch(), false));
+        let mut connection = Box::new(Connection::new(stream, pool.watch(), Rc::default(), false));
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = Method::POST;
         let (answer, _) = connection.ask(&head, upload()).await.unwrap();

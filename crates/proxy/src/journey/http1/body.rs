@@ -7,7 +7,8 @@ use httparse::Status;
 
 use super::{
     super::framing::Framing,
-    reading::{MOST_LINES, Malformed, headers},
+    reading::{MOST_LINES, Malformed},
+    usual::header,
 };
 
 /// What is left of a body.
@@ -149,7 +150,8 @@ impl Body {
             Status::Complete((size, lines))
                 if size <= LARGEST_TRAILERS && has_whole_ends(&unread[..size]) =>
             {
-                let trailers = headers(unread, lines, None)?;
+                let trailers = lines.iter().map(|line| header(line, unread));
+                let trailers = trailers.collect::<Result<_, _>>()?;
                 unread.advance(size);
                 self.left = Left::Ended;
                 Ok(Some(trailers))

@@ -8,6 +8,7 @@
 mod body;
 mod reading;
 mod sending;
+mod usual;
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,6 +19,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,11 +30,13 @@ use token_source::connect;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
     task::JoinHandle,
+    time::Instant,
 };
 
 pub use self::{
     reading::{Head, Malformed, Reading},
     sending::{Broken, Sending},
+    usual::Usual,
 };
 use super::upload::{Cut, Upload};
 use crate::{fault::Fault, sweep::Watch};
@@ -48,6 +52,8 @@ pub struct Connection {
     pub watch: Rc<Watch>,
     /// It carried a request before: the upstream may be closing it at this moment.
     pub reused: bool,
+    /// When nothing of an answer was left in memory.
+    cleared: Instant,
     /// It is for one request, which asks for an upgrade: who refuses may have understood what followed otherwise.
     for_upgrade: bool,
 }
@@ -107,17 +113,23 @@ impl Unanswered {
 }
 
 impl Connection {
-    /// A connection on which nothing has been said.
-    pub fn new(stream: connect::Connection, watch: Watch, for_upgrade: bool) -> Self {
+    /// A connection on which nothing has been said, opened now.
+    pub fn new(
+        stream: connect::Connection,
+        watch: Watch,
+        usual: Rc<RefCell<Usual>>,
+        for_upgrade: bool,
+    ) -> Self {
         Self {
             line: Rc::new(Line {
                 stream: RefCell::new(stream),
                 request: Cell::new(Way::Left),
             }),
-            reading: Reading::new(),
+            reading: Reading::new(usual),
             rest: None,
             watch: Rc::new(watch),
             reused: false,
+            cleared: Instant::now(),
             for_upgrade,
         }
     }
@@ -228,11 +240,13 @@ impl Connection {
     /// the kernel (`now`). The runtime knows what was so when it last asked, which under load is several requests ago.
     pub fn is_quiet(&self, now: bool) -> bool {
         let stream = &mut *self.line.stream.borrow_mut();
-        let mut byte = [MaybeUninit::uninit()];
-        // TLS has messages of its own, which are taken here.
-        let cx = &mut Context::from_waker(Waker::noop());
-        let read = Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte));
-        read.is_pending() && (!now || says_nothing(stream))
+        (stream.is_drained() || gives_nothing(stream)) && (!now || says_nothing(stream))
+    }
+
+    /// How much memory is kept for what the upstream says next, in bytes.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.reading.room()
     }
 
     /// Whether the request has gone out whole.
@@ -241,10 +255,19 @@ impl Connection {
     }
 
     /// Nothing is under way on it from now on.
-    pub fn settle(&mut self) {
+    pub fn settle(&mut self, now: Instant) {
         self.watch.disarm();
         self.rest = None;
         self.reused = true;
+        self.clear(now);
+    }
+
+    /// Keeps nothing of an answer in memory for longer than a moment, though it keeps the memory for the next one.
+    pub fn clear(&mut self, now: Instant) {
+        if now.duration_since(self.cleared) > MOMENT {
+            self.reading.clear();
+            self.cleared = now;
+        }
     }
 
     /// Waits until the request has gone out, or never will: an answer may end before all of its request is written.
@@ -299,9 +322,20 @@ impl Line {
     }
 }
 
+/// How long the memory that an answer was read into may be kept for another.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Whether another head follows, which is the answer's.
 pub fn is_before_answer(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether nothing comes of what there may be to read: TLS has messages of its own, which are taken here.
+fn gives_nothing(stream: &mut connect::Connection) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let cx = &mut Context::from_waker(Waker::noop());
+    let read = Pin::new(stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte));
+    read.is_pending()
 }
 
 /// Whether there is nothing to be read, not even an end, as the kernel knows it now.

@@ -1,20 +1,19 @@
 //! What an upstream says: the heads of answers, what comes behind them, and how much of it is read at a time.
 
 use std::{
+    cell::RefCell,
     fmt, io,
     mem::{self, MaybeUninit},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response,
-};
+use http::{Method, Response, StatusCode, Version, response};
 use http_body::{Frame, SizeHint};
 use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
-use smallvec::SmallVec;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
@@ -25,6 +24,7 @@ use super::{
         survey::{Names, Survey, is_word, listed},
     },
     body::Body,
+    usual::{Lines, Usual},
 };
 
 /// What an upstream says on a connection.
@@ -32,7 +32,7 @@ use super::{
 pub struct Reading {
     /// What has come and was not taken yet.
     unread: Bytes,
-    /// Where the next bytes go: none while nothing is awaited.
+    /// Where the next bytes go.
     room: BytesMut,
     /// How much room is made at once: what the last answer would have taken.
     size: usize,
@@ -44,13 +44,12 @@ pub struct Reading {
     is_kept: bool,
     /// How much has come since the request began to leave, in bytes.
     heard: usize,
+    /// What the heads before had, on all connections to the upstream.
+    usual: Rc<RefCell<Usual>>,
 }
 
 /// The head of an answer, and which names it has.
 pub type Head = (response::Parts, Names);
-
-/// What an upstream says of the connection, which ends here.
-type Lines = SmallVec<[HeaderValue; 1]>;
 
 /// It is no answer, or none that everybody reads alike; says nothing of its text.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +58,10 @@ pub struct Malformed;
 
 impl Reading {
     /// Nothing has been said.
-    pub fn new() -> Self {
+    pub fn new(usual: Rc<RefCell<Usual>>) -> Self {
         Self {
             is_kept: true,
+            usual,
             ..Self::default()
         }
     }
@@ -104,7 +104,8 @@ impl Reading {
             self.room = BytesMut::new();
             self.room = BytesMut::from(mem::take(&mut self.unread));
         }
-        if self.room.capacity() - self.room.len() < LEAST_READ {
+        if self.heard == 0 || self.room.capacity() - self.room.len() < LEAST_READ {
+            // The block of the last answer again, if that has been passed on.
             self.room.reserve(self.size);
         }
         let size = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.room))?;
@@ -157,9 +158,9 @@ impl Reading {
         // After a switch it is no longer about this connection, but says to what it goes over.
         let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let mut connection = Lines::new();
-        head.headers = headers(
-            &self.unread,
+        head.headers = self.usual.borrow_mut().headers(
             read.headers,
+            &self.unread,
             (!is_switch).then_some(&mut connection),
         )?;
         self.unread.advance(size);
@@ -201,13 +202,24 @@ impl Reading {
         Ok(frame)
     }
 
-    /// Takes what is between pieces, so that an end which has come is known with the last of them; and keeps no room for
-    /// what does not come.
+    /// Lets go of the room that is left from answers, in which they can still be read.
+    pub fn clear(&mut self) {
+        self.room = BytesMut::new();
+    }
+
+    /// How much room there is, in bytes.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.room.capacity()
+    }
+
+    /// Takes what is between pieces, so that an end which has come is known with the last of them; and keeps no more than
+    /// the least room for the next answer.
     fn settle(&mut self) {
         // What is wrong with it is told to who asks for the next piece.
         let _ = self.body.take_framing(&mut self.unread);
-        if self.has_ended() {
-            self.room = BytesMut::new();
+        if self.has_ended() && self.size > SMALLEST_READ {
+            self.clear();
         }
         if self.unread.is_empty() {
             // It would hold the whole block that it was a part of.
@@ -236,25 +248,6 @@ impl Reading {
     }
 }
 
-/// The lines as headers, whose values stay where they were read; those of `Connection` apart, where they are wanted.
-pub(super) fn headers(
-    unread: &Bytes,
-    lines: &[httparse::Header<'_>],
-    mut connection: Option<&mut Lines>,
-) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED_HEADERS);
-    for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_maybe_shared(unread.slice_ref(line.value));
-        let value = value.map_err(|_| Malformed)?;
-        match &mut connection {
-            Some(connection) if name == header::CONNECTION => connection.push(value),
-            _ => drop(headers.append(name, value)),
-        }
-    }
-    Ok(headers)
-}
-
 /// Without the content, which is the upstream's and the client's.
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -270,9 +263,6 @@ const LARGEST_HEAD: usize = 64 << 10;
 
 /// Headers of an answer, or trailers.
 pub(super) const MOST_LINES: usize = 100;
-
-/// Headers that the journey adds, for which room is made at once.
-const ADDED_HEADERS: usize = 2;
 
 /// What may come before the head of an answer is whole, in bytes: 1xx answers without an end are no answer. More than
 /// a head and what is read ahead of its body.
