@@ -34,6 +34,12 @@ fn asked(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)
 }
 
+/// As the log tells it: nobody reads nanoseconds.
+pub(crate) fn told(pause: Duration) -> Duration {
+    let rest = pause.subsec_nanos() % 1_000_000;
+    pause - Duration::from_nanos(rest.into())
+}
+
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -46,6 +52,12 @@ mod tests {
 
     fn near(actual: Duration, seconds: f64) -> bool {
         (actual.as_secs_f64() - seconds).abs() < 0.001
+    }
+
+    #[test]
+    fn the_log_tells_no_nanoseconds() {
+        let told = told(Duration::new(61, 123_456_789));
+        assert_eq!(format!("{told:?}"), "61.123s");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
     answer::Answer,
-    respond::PROXY_STATUS,
-    trip::{REQUEST_ID, Trip},
+    respond::{self, PROXY_STATUS},
+    trip::Trip,
 };
 
 /// A login that is answered as the real endpoint would.
@@ -133,20 +133,11 @@ pub fn answer(login: Login, mut trip: Box<Trip>) -> Response<Answer> {
     trip.is_decoy = true;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let text = login.body(now.unwrap_or_default().as_secs()).to_string();
-    let id = HeaderValue::from_str(&trip.id());
-    let mut answer = Response::new(Answer::own(text, trip));
-    if let Ok(id) = id {
-        answer.headers_mut().insert(REQUEST_ID, id);
-    }
-    for (name, value) in [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        // So that whoever wonders about the token sees where it comes from.
-        (PROXY_STATUS, "watsonx-auth-proxy; details=\"decoy\""),
-    ] {
-        let value = HeaderValue::from_static(value);
-        answer.headers_mut().insert(name, value);
-    }
+    let id = trip.id();
+    let mut answer = respond::own(StatusCode::OK, text, &id, trip);
+    // So that whoever wonders about the token sees where it comes from.
+    let status = HeaderValue::from_static("watsonx-auth-proxy; details=\"decoy\"");
+    answer.headers_mut().insert(PROXY_STATUS, status);
     answer
 }
 

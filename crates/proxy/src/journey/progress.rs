@@ -188,5 +188,5 @@ impl Progress {
     }
 }
 
-/// What is read of the body of a refused request, in bytes.
-const MOST_DISCARDED: usize = 16 << 20;
+/// What is read of what a refused client still sends, in bytes.
+pub const MOST_DISCARDED: usize = 16 << 20;

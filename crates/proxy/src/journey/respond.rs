@@ -100,19 +100,10 @@ pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     let length = text.len();
     // Over HTTP/2 nobody else would leave it out.
     let text = if is_head { String::new() } else { text };
-    let mut answer = Response::new(Answer::own(text, trip));
-    *answer.status_mut() = fault.status();
+    let mut answer = own(fault.status(), text, &id, trip);
     let headers = answer.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if is_head && !is_grpc {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
     }
     let details = match (replay, fault) {
         (Some(outcome), _) => format!("; received-status=401; details=\"{}\"", outcome.name()),
@@ -144,6 +135,19 @@ pub fn refuse(fault: Fault, mut trip: Box<Trip>) -> Response<Answer> {
     if is_grpc {
         tell_by_grpc(fault, &mut answer);
     }
+    answer
+}
+
+/// An answer of the proxy's own, in JSON, to the request with this identifier.
+pub(super) fn own(status: StatusCode, text: String, id: &str, trip: Box<Trip>) -> Response<Answer> {
+    let mut answer = Response::new(Answer::own(text, trip));
+    *answer.status_mut() = status;
+    let id = HeaderValue::from_str(id).expect("an identifier is visible ASCII");
+    let json = HeaderValue::from_static("application/json");
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, id);
     answer
 }
 

@@ -1,6 +1,7 @@
 //! The metrics page: what the workers counted and how the credentials stand, in Prometheus's text form.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -158,47 +159,42 @@ impl Encoder<'_, '_> {
                     .try_for_each(&mut sample)
             },
         )?;
-        self.family(
+        self.of_each(
             "faults",
             "Requests that the proxy answered or cut itself",
-            MetricType::Counter,
-            |family| {
-                for (route, of) in routes {
-                    for (code, count) in &of.faults {
-                        counter(family, &[("route", &**route), ("code", *code)], *count)?;
-                    }
-                }
-                Ok(())
-            },
+            "code",
+            routes.iter().map(|(route, of)| (&**route, &of.faults)),
         )?;
-        self.family(
+        self.of_each(
             "replays",
             "Answers of 401 to an attached credential, by what came of them",
-            MetricType::Counter,
-            |family| {
-                for (route, of) in routes {
-                    for (outcome, count) in &of.replays {
-                        let labels = [("route", &**route), ("outcome", *outcome)];
-                        counter(family, &labels, *count)?;
-                    }
-                }
-                Ok(())
-            },
+            "outcome",
+            routes.iter().map(|(route, of)| (&**route, &of.replays)),
         )?;
-        self.family(
+        self.of_each(
             "scrubbed",
             "Answers in which a credential was overwritten",
-            MetricType::Counter,
-            |family| {
-                for (route, of) in routes {
-                    for (part, count) in &of.scrubbed {
-                        let labels = [("route", &**route), ("where", *part)];
-                        counter(family, &labels, *count)?;
-                    }
-                }
-                Ok(())
-            },
+            "where",
+            routes.iter().map(|(route, of)| (&**route, &of.scrubbed)),
         )
+    }
+
+    /// What is counted of each route by something else, which is the label.
+    fn of_each<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        routes: impl Iterator<Item = (&'a str, &'a BTreeMap<&'static str, u64>)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, |family| {
+            for (route, counts) in routes {
+                for (value, count) in counts {
+                    counter(family, &[("route", route), (label, *value)], *count)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn of_connections(&mut self, counts: &Counts) -> fmt::Result {

@@ -58,11 +58,11 @@ impl Keeper {
         let credential = self.cell.name();
         let before = mem::replace(&mut self.complaint, complaint);
         if complaint.is_some() && before != complaint {
-            warn!(credential, told = SHORT_LIVED, ?left, next_attempt_in = ?pause, "credential obtained in vain");
+            warn!(credential, told = SHORT_LIVED, left = ?schedule::told(left), next_attempt_in = ?schedule::told(pause), "credential obtained in vain");
         } else if before != complaint || !is_same {
-            info!(credential, generation = generation.0, next_attempt_in = ?pause, "credential obtained");
+            info!(credential, generation = generation.0, next_attempt_in = ?schedule::told(pause), "credential obtained");
         } else {
-            debug!(credential, generation = generation.0, next_attempt_in = ?pause, "credential unchanged");
+            debug!(credential, generation = generation.0, next_attempt_in = ?schedule::told(pause), "credential unchanged");
         }
         self.put_in_force(token, |status| {
             status.tried = true;
@@ -145,9 +145,9 @@ impl Keeper {
         let told = error.told();
         let (credential, cause) = (self.cell.name(), with_causes(error));
         if self.complaint.replace(told) == Some(told) {
-            debug!(credential, told, cause, next_attempt_in = ?pause, "credential still not obtained");
+            debug!(credential, told, cause, next_attempt_in = ?schedule::told(pause), "credential still not obtained");
         } else {
-            warn!(credential, told, cause, next_attempt_in = ?pause, "credential not obtained");
+            warn!(credential, told, cause, next_attempt_in = ?schedule::told(pause), "credential not obtained");
         }
         self.cell.progress.send_modify(|progress| {
             let status = &mut progress.status;

@@ -131,9 +131,9 @@ impl Follower {
         // Its version is too old to go on from, as happens now and then.
         let is_usual = *status == Some(GONE);
         if is_usual || self.complaint == Some(*cause) {
-            debug!(secret, %cause, status, next_attempt_in = ?pause, "Kubernetes Secret still not followed");
+            debug!(secret, %cause, status, next_attempt_in = ?schedule::told(pause), "Kubernetes Secret still not followed");
         } else {
-            warn!(secret, %cause, status, next_attempt_in = ?pause, "Kubernetes Secret not followed");
+            warn!(secret, %cause, status, next_attempt_in = ?schedule::told(pause), "Kubernetes Secret not followed");
             self.complaint = Some(*cause);
         }
         self.told.send_if_modified(|heard| {
