@@ -14,7 +14,7 @@ use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
 /// Ticks since the sweeper began.
-type Tick = u32;
+pub type Tick = u32;
 
 /// How far apart ticks are.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -26,7 +26,6 @@ const PER_SECOND: Tick = 1_000_000_000 / TICK.subsec_nanos();
 pub struct Sweeper {
     began: Instant,
     now: Cell<Tick>,
-    time: Cell<Instant>,
     watched: RefCell<Slab<Rc<Watched>>>,
     first: Notify,
 }
@@ -48,11 +47,9 @@ struct Watched {
 impl Sweeper {
     /// A sweeper whose clock begins now.
     pub fn new() -> Rc<Self> {
-        let began = Instant::now();
         Rc::new(Self {
-            began,
+            began: Instant::now(),
             now: Cell::new(0),
-            time: Cell::new(began),
             watched: RefCell::new(Slab::new()),
             first: Notify::new(),
         })
@@ -108,18 +105,16 @@ impl Sweeper {
         }
     }
 
-    /// When the last tick was: while there is something to watch, the time, to within a tick.
-    pub fn time(&self) -> Instant {
-        self.time.get()
+    /// The present tick, as long as there is something to watch.
+    pub fn now(&self) -> Tick {
+        self.now.get()
     }
 
     /// Puts the clock right.
     fn tick(&self) -> Tick {
-        let time = Instant::now();
-        let ticks = time.duration_since(self.began).as_millis() / TICK.as_millis();
+        let ticks = self.began.elapsed().as_millis() / TICK.as_millis();
         // 34 years of uptime fit.
         let now = Tick::try_from(ticks).unwrap_or(NEVER - 1);
-        self.time.set(time);
         self.now.set(now);
         now
     }
@@ -136,14 +131,14 @@ impl Watched {
 impl Watch {
     /// Sets the deadline to `within` from now.
     pub fn arm(&self, within: Duration) {
-        let of_seconds = within.as_secs().saturating_mul(u64::from(PER_SECOND));
-        let of_rest = within.subsec_nanos().div_ceil(TICK.subsec_nanos());
-        let ticks = of_seconds.saturating_add(u64::from(of_rest) + 1);
         // One more tick: the present one has already begun.
-        let deadline = u64::from(self.sweeper.now.get()).saturating_add(ticks);
-        self.watched
-            .deadline
-            .set(Tick::try_from(deadline).unwrap_or(NEVER));
+        let deadline = self.now().saturating_add(ticks(within)).saturating_add(1);
+        self.watched.deadline.set(deadline);
+    }
+
+    /// The present tick.
+    pub fn now(&self) -> Tick {
+        self.sweeper.now()
     }
 
     /// Wakes the task that watches, whatever the deadline.
@@ -174,6 +169,18 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.sweeper.watched.borrow_mut().remove(self.key);
+    }
+}
+
+/// How many ticks a time takes; never, where it is longer than any uptime.
+pub const fn ticks(time: Duration) -> Tick {
+    let of_rest = time.subsec_nanos().div_ceil(TICK.subsec_nanos());
+    let of_seconds = time.as_secs().saturating_mul(PER_SECOND as u64);
+    let ticks = of_seconds.saturating_add(of_rest as u64);
+    if ticks < NEVER as u64 {
+        ticks as Tick
+    } else {
+        NEVER
     }
 }
 

@@ -101,7 +101,10 @@ pub(super) mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::{super::pool::Upstream, *};
-    use crate::{sweep::Sweeper, tally::Tally};
+    use crate::{
+        sweep::{Sweeper, ticks},
+        tally::Tally,
+    };
 
     /// The upstream's end of the next connection, after it has answered one request on it.
     fn answered_once(listener: &TcpListener) -> TcpStream {
@@ -180,12 +183,11 @@ pub(super) mod tests {
     fn what_a_burst_left_is_closed_sooner() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         with_pool(&server, async |pool| {
-            let now = tokio::time::Instant::now();
             for _ in 0..20 {
                 pool.put_back(pool.open(false).await.unwrap());
             }
             let left = |after| {
-                pool.reap(now + Duration::from_secs(after));
+                pool.reap(ticks(Duration::from_secs(after)));
                 pool.idle_count()
             };
             assert_eq!([left(1), left(6), left(49), left(51)], [20, 8, 8, 0]);
@@ -204,7 +206,7 @@ pub(super) mod tests {
             assert_eq!(ask(pool, Method::GET).await, Ok(200));
             let _open = upstream.join().unwrap();
             assert!(pool.idle_room() > 0, "a busy one keeps its memory");
-            pool.reap(tokio::time::Instant::now() + Duration::from_secs(2));
+            pool.reap(ticks(Duration::from_secs(2)));
             assert_eq!((pool.idle_count(), pool.idle_room()), (1, 0));
         });
     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Protocol,
     fault::Fault,
-    sweep::{Sweeper, Watch},
+    sweep::{Sweeper, Tick, Watch, ticks},
     tally::Tally,
 };
 
@@ -54,7 +54,7 @@ impl Upstream {
 pub struct Pool {
     upstream: Arc<Upstream>,
     sweeper: Rc<Sweeper>,
-    idle: RefCell<Vec<(Box<Connection>, Instant)>>,
+    idle: RefCell<Vec<(Box<Connection>, Tick)>>,
     opened: Rc<Cell<u64>>,
     /// What the heads of its answers have in common.
     usual: Rc<RefCell<Usual>>,
@@ -87,7 +87,7 @@ impl Pool {
     pub fn idle(&self, once: bool) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
-            let is_old = once || self.sweeper.time() - since > MOMENT;
+            let is_old = once || self.sweeper.now() - since > MOMENT;
             if connection.is_quiet(is_old) {
                 return Some(connection);
             }
@@ -140,13 +140,12 @@ impl Pool {
         if !connection.is_reusable() {
             return;
         }
-        let now = self.sweeper.time();
-        connection.settle(now);
+        connection.settle();
         let mut idle = self.idle.borrow_mut();
         if idle.len() == MAX_IDLE {
             idle.remove(0);
         }
-        idle.push((connection, now));
+        idle.push((connection, self.sweeper.now()));
     }
 
     /// A value that was attached has ceased to be in force. Connections that many requests share remember what stood in
@@ -180,17 +179,17 @@ impl Pool {
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one
     /// can know. What stays holds nothing of an answer.
-    pub fn reap(&self, now: Instant) {
+    pub fn reap(&self, now: Tick) {
         let mut idle = self.idle.borrow_mut();
         let mut excess = idle.len().saturating_sub(SPARE);
         idle.retain_mut(|(connection, since)| {
             connection.clear(now);
             let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
             excess = excess.saturating_sub(1);
-            now.duration_since(*since) < keep && connection.is_quiet(false)
+            now - *since < ticks(keep) && connection.is_quiet(false)
         });
         if let Some(streams) = &self.streams {
-            streams.reap(now, KEEP_IDLE);
+            streams.reap(Instant::now(), KEEP_IDLE);
         }
     }
 }
@@ -205,7 +204,7 @@ const SPARE: usize = 8;
 const KEEP_EXCESS: Duration = Duration::from_secs(5);
 
 /// How old the runtime's word on a socket may be for a request that can be sent again.
-const MOMENT: Duration = Duration::from_secs(1);
+const MOMENT: Tick = ticks(Duration::from_secs(1));
 
 /// Idle connections kept to one upstream.
 const MAX_IDLE: usize = 256;

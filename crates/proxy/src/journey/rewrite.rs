@@ -24,9 +24,9 @@ pub struct Rewrite {
     /// Something is attached: forged authentication is taken out.
     pub attaches: bool,
     /// Headers that something is attached in, besides `Authorization`.
-    pub attached_headers: Vec<HeaderName>,
+    pub attached_headers: InAnySpelling,
     /// Headers that are between callers and the proxy, whoever sends them where: those of keys and identities.
-    pub of_callers: Vec<HeaderName>,
+    pub of_callers: InAnySpelling,
     /// Query parameters that are taken out, in every spelling: the attached ones and the preset's.
     pub dropped_query: Vec<String>,
     /// Query parameters added when absent: decoded name, and the encoded pair.
@@ -43,6 +43,14 @@ pub struct Rewrite {
     pub host: HeaderValue,
     /// What we are called in `Via`.
     pub via: Via,
+}
+
+/// Headers that are known by their names with `_` for `-`, too, and the other way round.
+#[derive(Debug, Clone)]
+pub struct InAnySpelling {
+    headers: Vec<HeaderName>,
+    /// In all spellings.
+    names: Names,
 }
 
 /// What this process is called in `Via`: nobody else's name, so that a loop is one.
@@ -98,7 +106,10 @@ impl Rewrite {
         let keeps_te = survey.lists(&header::TE, "trailers");
         let keeps_expect = !expects_leave(survey) || may_wait_for_leave(survey, head.version);
         let nominated = nominated(survey.all(&header::CONNECTION));
-        take_out(&mut head.headers, |name| self.is_dropped(name, &nominated));
+        let ours = self.ours();
+        take_out(&mut head.headers, |name| {
+            self.is_dropped(name, ours, &nominated)
+        });
         if !keeps_expect {
             head.headers.remove(header::EXPECT);
         }
@@ -126,8 +137,9 @@ impl Rewrite {
     /// does what would frame or address the message after the fact.
     pub fn trailers(&self, trailers: &mut HeaderMap) {
         let nominated = nominated(trailers.get_all(header::CONNECTION));
+        let ours = self.ours();
         take_out(trailers, |name| {
-            SAID_BEFORE.contains(name) || self.is_dropped(name, &nominated)
+            SAID_BEFORE.contains(name) || self.is_dropped(name, ours, &nominated)
         });
     }
 
@@ -160,12 +172,12 @@ impl Rewrite {
         Target::Rewritten(target)
     }
 
-    fn is_dropped(&self, name: &HeaderName, nominated: &[HeaderName]) -> bool {
-        (self.may_be_ours(name) && self.is_ours_in_any_spelling(name)) || nominated.contains(name)
+    fn is_dropped(&self, name: &HeaderName, ours: Names, nominated: &[HeaderName]) -> bool {
+        (may_be_ours(name, ours) && self.is_ours_in_any_spelling(name)) || nominated.contains(name)
     }
 
-    /// A first look, which ends here for nearly all: a name in another spelling has the same length and ends.
-    fn may_be_ours(&self, name: &HeaderName) -> bool {
+    /// The names that may be dropped, but for those of which only the beginning is known.
+    fn ours(&self) -> Names {
         const OURS: Names = Names::of(&[
             "accept-charset",
             "authorization",
@@ -183,11 +195,8 @@ impl Rewrite {
             "upgrade",
             "x-proxy-key",
         ]);
-        let mut listed = self.attached_headers.iter().chain(&self.of_callers);
-        let text = name.as_str();
-        OURS.may_have(name)
-            || matches!(text.as_bytes(), [b'p', b'r', ..] | [b'x', _, b'f', ..])
-            || listed.any(|listed| listed.as_str().len() == text.len())
+        OURS.and(self.attached_headers.names)
+            .and(self.of_callers.names)
     }
 
     fn is_ours_in_any_spelling(&self, name: &HeaderName) -> bool {
@@ -203,8 +212,8 @@ impl Rewrite {
             },
         };
         dropped
-            || (self.attaches && is_one_of(&self.attached_headers, text))
-            || is_one_of(&self.of_callers, text)
+            || (self.attaches && self.attached_headers.include(text))
+            || self.of_callers.include(text)
     }
 
     /// Whether a header of this name is not the client's to send on.
@@ -236,19 +245,42 @@ impl Rewrite {
     }
 }
 
+/// A first look, which ends here for nearly all: a name in another spelling has the same length and ends.
+fn may_be_ours(name: &HeaderName, ours: Names) -> bool {
+    ours.may_have(name)
+        || matches!(
+            name.as_str().as_bytes(),
+            [b'p', b'r', ..] | [b'x', _, b'f', ..]
+        )
+}
+
 fn unshared(value: &HeaderValue) -> HeaderValue {
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it was one before");
     copy.set_sensitive(value.is_sensitive());
     copy
 }
 
-/// Whether a name is that of one of these headers, with `_` for `-` or the other way round.
-fn is_one_of(headers: &[HeaderName], text: &str) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    headers.iter().any(|header| {
-        let bytes = header.as_str().bytes();
-        bytes.map(dashed).eq(text.bytes().map(dashed))
-    })
+impl InAnySpelling {
+    fn include(&self, text: &str) -> bool {
+        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        self.headers.iter().any(|header| {
+            let bytes = header.as_str().bytes();
+            bytes.map(dashed).eq(text.bytes().map(dashed))
+        })
+    }
+}
+
+impl From<Vec<HeaderName>> for InAnySpelling {
+    fn from(headers: Vec<HeaderName>) -> Self {
+        let names = headers.iter().fold(Names::of(&[]), |names, header| {
+            names.and(match header.as_str().as_bytes() {
+                // Other spellings have other ends.
+                [b'-' | b'_', ..] | [.., b'-' | b'_'] => Names::ALL,
+                _ => Names::of(&[header.as_str()]),
+            })
+        });
+        Self { headers, names }
+    }
 }
 
 /// Takes out of an answer what belongs to one connection only, as far as who has read it has not done so.
@@ -408,8 +440,8 @@ impl Default for Rewrite {
     fn default() -> Self {
         Self {
             attaches: true,
-            attached_headers: vec![header::AUTHORIZATION],
-            of_callers: Vec::new(),
+            attached_headers: vec![header::AUTHORIZATION].into(),
+            of_callers: Vec::new().into(),
             dropped_query: Vec::new(),
             default_query: Vec::new(),
             set_headers: Vec::new(),

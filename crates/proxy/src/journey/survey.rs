@@ -30,6 +30,15 @@ impl Names {
         self.0 & names.0 != 0
     }
 
+    /// Every name.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// The names of both.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
     /// The set of some names, in lower case.
     pub const fn of(names: &[&str]) -> Self {
         let (mut set, mut at) = (0, 0);

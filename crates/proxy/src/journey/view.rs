@@ -4,7 +4,6 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::HeaderMap;
-use tokio::time::Instant;
 
 use super::{
     ListenerPlan, Plan,
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     config::UNROUTED,
     fault::Fault,
-    sweep::Sweeper,
+    sweep::{Sweeper, Tick},
     tally::{RouteTally, Tally},
 };
 
@@ -74,8 +73,7 @@ impl View {
 
     /// Closes upstream connections that have been idle for too long, and lets go of values that are no longer in
     /// force, with the connections that may still remember one.
-    pub fn reap(&self) {
-        let now = Instant::now();
+    pub fn reap(&self, now: Tick) {
         for mine in &self.routes {
             let ceased = mine.attachers.iter().filter(|attacher| attacher.let_go());
             if ceased.count() > 0 {

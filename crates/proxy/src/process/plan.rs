@@ -144,8 +144,8 @@ fn build_route(
             .collect(),
         rewrite: Rewrite {
             attaches: !route.attach.is_empty(),
-            attached_headers,
-            of_callers: of_callers.to_vec(),
+            attached_headers: attached_headers.into(),
+            of_callers: of_callers.to_vec().into(),
             dropped_query: places()
                 .filter_map(query_of)
                 .chain(route.drop_query.iter().cloned())

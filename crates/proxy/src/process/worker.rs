@@ -156,7 +156,7 @@ impl Worker {
             match sleep.take_nap() {
                 // Nobody on the other side has waited as long.
                 Some(_) => view.drop_idle(),
-                None => view.reap(),
+                None => view.reap(self.sweeper.now()),
             }
             if self.sweeper.rests() {
                 view.forget();

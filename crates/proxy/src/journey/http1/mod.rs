@@ -30,7 +30,6 @@ use token_source::connect;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
     task::JoinHandle,
-    time::Instant,
 };
 
 pub use self::{
@@ -39,7 +38,10 @@ pub use self::{
     usual::Usual,
 };
 use super::upload::{Cut, Upload};
-use crate::{fault::Fault, sweep::Watch};
+use crate::{
+    fault::Fault,
+    sweep::{Tick, Watch, ticks},
+};
 
 /// A connection that carries one request at a time; closed when it is dropped, whatever is under way on it.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub struct Connection {
     /// It carried a request before: the upstream may be closing it at this moment.
     pub reused: bool,
     /// When nothing of an answer was left in memory.
-    cleared: Instant,
+    cleared: Tick,
     /// It is for one request, which asks for an upgrade: who refuses may have understood what followed otherwise.
     for_upgrade: bool,
 }
@@ -121,6 +123,7 @@ impl Connection {
         for_upgrade: bool,
     ) -> Self {
         Self {
+            cleared: watch.now(),
             line: Rc::new(Line {
                 stream: RefCell::new(stream),
                 request: Cell::new(Way::Left),
@@ -129,7 +132,6 @@ impl Connection {
             rest: None,
             watch: Rc::new(watch),
             reused: false,
-            cleared: Instant::now(),
             for_upgrade,
         }
     }
@@ -255,16 +257,16 @@ impl Connection {
     }
 
     /// Nothing is under way on it from now on.
-    pub fn settle(&mut self, now: Instant) {
+    pub fn settle(&mut self) {
         self.watch.disarm();
         self.rest = None;
         self.reused = true;
-        self.clear(now);
+        self.clear(self.watch.now());
     }
 
     /// Keeps nothing of an answer in memory for longer than a moment, though it keeps the memory for the next one.
-    pub fn clear(&mut self, now: Instant) {
-        if now.duration_since(self.cleared) > MOMENT {
+    pub fn clear(&mut self, now: Tick) {
+        if now - self.cleared > MOMENT {
             self.reading.clear();
             self.cleared = now;
         }
@@ -323,7 +325,7 @@ impl Line {
 }
 
 /// How long the memory that an answer was read into may be kept for another.
-const MOMENT: Duration = Duration::from_secs(1);
+const MOMENT: Tick = ticks(Duration::from_secs(1));
 
 /// Whether another head follows, which is the answer's.
 pub fn is_before_answer(status: StatusCode) -> bool {
