@@ -114,3 +114,46 @@ fn with_warn_in_the_log_alone() {
     let waived = proxy.metric("watsonx_auth_proxy_waivers{kind=\"allow_all\"}");
     assert!((waived - 3.0).abs() < f64::EPSILON, "{waived}");
 }
+
+#[test]
+fn by_the_path_that_is_written_also_where_that_ends_with_a_slash() {
+    let (world, origin) = (World::new(), Origin::echoing());
+    // Each with what becomes of `/`, `/x/`, `/x` and `/y`: refused, forwarded with nothing attached, or with the credential.
+    let cases = [
+        ("allow = ['GET /', '/x/']", ["with", "with", "no", "no"]),
+        ("deny = ['/', 'GET /x/']", ["no", "no", "no", "with"]),
+        (
+            "public = ['/', 'GET /x/']",
+            ["without", "without", "with", "with"],
+        ),
+        ("deny = ['/*']", ["no", "no", "no", "no"]),
+    ];
+    for (rules, wanted) in cases {
+        let proxy = world.start_with(&routes(&origin, rules));
+        proxy.ready();
+        for prefix in ["", "/stripped", "/both"] {
+            let became = ["/", "/x/", "/x", "/y"].map(|path| {
+                let answer = proxy.get(&format!("{prefix}{path}"), &[]);
+                let came = origin.take_whole();
+                match (answer.status, &came[..]) {
+                    (403, []) => "no",
+                    (200, [one]) => {
+                        match one.fields.iter().any(|(name, _)| name == "authorization") {
+                            true => "with",
+                            false => "without",
+                        }
+                    }
+                    _ => panic!("{rules} {prefix}{path}: {answer:?} {came:?}"),
+                }
+            });
+            assert_eq!(became, wanted, "{rules} {prefix}");
+        }
+        assert_eq!(
+            proxy.get("/stripped", &[]).status,
+            proxy.get("/stripped/", &[]).status,
+            "{rules}"
+        );
+        origin.take_whole();
+        world.end(proxy);
+    }
+}

@@ -289,7 +289,7 @@ pub enum Place {
 pub struct Pattern {
     /// The methods; empty: any. GET includes HEAD.
     pub methods: Vec<Method>,
-    /// Decoded segments that must be equal.
+    /// Decoded segments that must be equal; the last one is empty where the path ends with a slash.
     pub segments: Vec<String>,
     /// A last `*`: anything may follow (at least one more segment, which may be empty).
     pub rest: bool,

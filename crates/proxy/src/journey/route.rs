@@ -112,6 +112,22 @@ impl<'a> Path<'a> {
         self.0[1..].split('/')
     }
 
+    /// The same without a slash at its end.
+    fn without_slash(self) -> Self {
+        let bare = self.0.strip_suffix('/').filter(|bare| !bare.is_empty());
+        Self(bare.unwrap_or(self.0))
+    }
+
+    /// Whether it has these segments; with `rest`, and at least one more.
+    fn is(self, wanted: &[String], rest: bool) -> bool {
+        let mut segments = self.segments();
+        let mut next_is = |wanted: &String| {
+            let segment = segments.next();
+            segment.is_some_and(|segment| segment_is(segment, wanted))
+        };
+        wanted.iter().all(&mut next_is) && segments.next().is_some() == rest
+    }
+
     /// Where the path goes on after `prefix`: empty, or with a slash at its start.
     fn after(self, prefix: &[String]) -> Option<Self> {
         let mut rest = self.0;
@@ -193,7 +209,7 @@ impl Pattern {
     pub fn matches(&self, method: &Method, path: Path<'_>) -> bool {
         let named = self.methods.contains(method)
             || (*method == Method::HEAD && self.methods.contains(&Method::GET));
-        (self.methods.is_empty() || named) && self.has_path(path)
+        (self.methods.is_empty() || named) && path.is(&self.segments, self.rest)
     }
 
     /// Whether they may be meant by a server that minds neither the case of a method nor a `/` behind a path.
@@ -203,22 +219,12 @@ impl Pattern {
             asked.eq_ignore_ascii_case(named.as_str())
                 || (*named == Method::GET && asked.eq_ignore_ascii_case("HEAD"))
         };
-        let bare = path.0.strip_suffix('/').filter(|bare| !bare.is_empty());
+        let bare = match &self.segments[..] {
+            [bare @ .., last] if last.is_empty() => bare,
+            bare => bare,
+        };
         (self.methods.is_empty() || self.methods.iter().any(is_named))
-            && (self.has_path(path) || bare.is_some_and(|bare| self.has_path(Path(bare))))
-    }
-
-    fn has_path(&self, path: Path<'_>) -> bool {
-        let mut segments = path.segments();
-        for wanted in &self.segments {
-            if !segments
-                .next()
-                .is_some_and(|segment| segment_is(segment, wanted))
-            {
-                return false;
-            }
-        }
-        segments.next().is_some() == self.rest
+            && (path.is(&self.segments, self.rest) || path.without_slash().is(bare, self.rest))
     }
 }
 

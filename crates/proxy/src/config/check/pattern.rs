@@ -56,9 +56,13 @@ pub(crate) fn parse_pattern(text: &str) -> Result<Pattern, Wrong> {
             "\"GET /ml/v1/*\", \"/ml/*\", or \"*\" for everything",
         ));
     }
+    let mut segments = clean_segments(path)?;
+    if !rest && path.ends_with('/') {
+        segments.push(String::new());
+    }
     Ok(Pattern {
         methods,
-        segments: clean_segments(path)?,
+        segments,
         rest,
     })
 }
