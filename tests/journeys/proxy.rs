@@ -224,14 +224,18 @@ impl Proxy {
         self
     }
 
-    /// Everything printed so far, and every answer.
+    /// Everything printed so far, and every answer; of a line that is not whole yet, nothing.
     pub(crate) fn printed(&self) -> String {
-        let mut printed = vec![0; self.printed.metadata().unwrap().len() as usize];
-        self.printed.read_exact_at(&mut printed, 0).unwrap();
-        // The last line may be half written.
+        let mut printed = self.all_printed();
         let whole = printed.iter().rposition(|&byte| byte == b'\n');
         printed.truncate(whole.map_or(0, |end| end + 1));
         String::from_utf8(printed).unwrap() + &self.answers.lock().unwrap()
+    }
+
+    fn all_printed(&self) -> Vec<u8> {
+        let mut printed = vec![0; self.printed.metadata().unwrap().len() as usize];
+        self.printed.read_exact_at(&mut printed, 0).unwrap();
+        printed
     }
 
     /// A counter or gauge of the metrics page; 0 where there is no such line.
@@ -281,6 +285,7 @@ impl Proxy {
         secrets.append(&mut self.secrets);
         let printed = self.printed();
         assert!(printed.contains("draining"), "{printed}");
+        assert_eq!(self.all_printed().last(), Some(&b'\n'), "{printed}");
         assert_no_secret(&printed, &secrets);
     }
 

@@ -10,7 +10,8 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io::Write as _,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::unix::fs::FileExt as _,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -72,6 +73,46 @@ fn a_retired_token_is_gone_within_seconds_and_the_key_at_once() {
     world.end(proxy);
 }
 
+/// Whatever an upstream writes of a credential into its answers, where nobody looks for it.
+#[test]
+fn an_answer_is_gone_while_the_next_is_awaited() {
+    const BODY: &str = "canary-of-a-body-91";
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = upstream.local_addr().unwrap();
+    let world = World::new();
+    let proxy = world.start_with(&format!(
+        "workers = 1\nadmin = {{ address = '127.0.0.1:0' }}\nlistener.local = {{ address = '127.0.0.1:0' }}\n\
+         [upstream.telling]\nurl = 'http://{at}'\nplain_http = true\n\
+         [credential.raw.token]\nvalue = {{ file = 'license-token' }}\nupstream = 'telling'\n\
+         [route.telling]\npath = '/'\nupstream = 'telling'\nattach = 'raw'\n"
+    ));
+    proxy.ready();
+    if !can_be_read(&proxy) {
+        return;
+    }
+    let token = world.simulator.license_token();
+    let mut client = connect(proxy.address());
+    client.write_all(REQUEST).unwrap();
+    let (mut upstream, _) = upstream.accept().unwrap();
+    read_head(&mut upstream);
+    pause(SETTLED);
+    let before = Memory::at_rest(&proxy).places(&token).len();
+    assert!(before > 0);
+    let body = BODY.repeat(100);
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nServer: {token}\r\nContent-Length: {length}\r\n\r\n");
+    write!(upstream, "{head}{body}").unwrap();
+    assert_eq!(read_one(&mut client).text(), body);
+
+    // The connection to the upstream is in use again at once, and nothing comes.
+    client.write_all(REQUEST).unwrap();
+    read_head(&mut upstream);
+    pause(SETTLED);
+    let memory = Memory::at_rest(&proxy);
+    assert_eq!(memory.places(BODY), Vec::<String>::new());
+    assert_eq!(memory.places(&token).len(), before);
+}
+
 /// Ends the asking, also when the test fails.
 struct Stop<'a>(&'a AtomicBool);
 
@@ -93,6 +134,15 @@ fn ask(proxy: &Proxy, goes_on: &AtomicBool, times: usize) {
     }
 }
 
+fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+}
+
 fn await_renewal(world: &World) {
     let before = world.simulator.tokens_issued().len();
     eventually("a renewal", || {
@@ -102,10 +152,8 @@ fn await_renewal(world: &World) {
 }
 
 fn assert_clean(world: &World, proxy: &Proxy, most: usize) {
-    proxy.signal(Signal::STOP);
-    let memory = Memory::of(proxy);
+    let memory = Memory::at_rest(proxy);
     let issued = world.simulator.tokens_issued();
-    proxy.signal(Signal::CONT);
     let (in_force, retired) = issued.split_last().unwrap();
     assert!(!retired.is_empty());
     let places = memory.places(in_force);
@@ -127,6 +175,13 @@ fn can_be_read(proxy: &Proxy) -> bool {
 struct Memory(Vec<(u64, Vec<u8>)>);
 
 impl Memory {
+    fn at_rest(proxy: &Proxy) -> Self {
+        proxy.signal(Signal::STOP);
+        let memory = Self::of(proxy);
+        proxy.signal(Signal::CONT);
+        memory
+    }
+
     fn of(proxy: &Proxy) -> Self {
         let open = |name| File::open(format!("/proc/{}/{name}", proxy.id())).unwrap();
         let (memory, pages) = (open("mem"), open("pagemap"));

@@ -132,13 +132,12 @@ impl Watch {
     /// Sets the deadline to `within` from now.
     pub fn arm(&self, within: Duration) {
         // One more tick: the present one has already begun.
-        let deadline = self.now().saturating_add(ticks(within)).saturating_add(1);
+        let deadline = self
+            .sweeper
+            .now()
+            .saturating_add(ticks(within))
+            .saturating_add(1);
         self.watched.deadline.set(deadline);
-    }
-
-    /// The present tick.
-    pub fn now(&self) -> Tick {
-        self.sweeper.now()
     }
 
     /// Wakes the task that watches, whatever the deadline.

@@ -261,6 +261,7 @@ impl Incoming {
             }
             Self::Alone(mut connection) => {
                 // The upstream was quick to answer, and slow to read.
+                connection.clear();
                 let pool = Rc::clone(pool);
                 tokio::task::spawn_local(async move {
                     let watch = Rc::clone(&connection.watch);

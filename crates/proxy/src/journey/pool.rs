@@ -56,8 +56,10 @@ pub struct Pool {
     sweeper: Rc<Sweeper>,
     idle: RefCell<Vec<(Box<Connection>, Tick)>>,
     opened: Rc<Cell<u64>>,
-    /// What the heads of its answers have in common.
+    /// What the heads of its answers have in common,
     usual: Rc<RefCell<Usual>>,
+    /// and since when that was learnt.
+    since: Cell<Tick>,
     /// Where HTTP/2 is spoken: then nothing of the above is used.
     pub streams: Option<Streams>,
 }
@@ -74,6 +76,7 @@ impl Pool {
             idle: RefCell::new(Vec::new()),
             opened,
             usual: Rc::default(),
+            since: Cell::new(0),
         })
     }
 
@@ -156,6 +159,11 @@ impl Pool {
         }
     }
 
+    /// Forgets what the heads of answers have in common: an upstream may have written a credential there.
+    pub fn forget(&self) {
+        self.usual.take();
+    }
+
     /// How much memory the idle ones keep for answers, in bytes.
     #[cfg(test)]
     pub fn idle_room(&self) -> usize {
@@ -178,12 +186,18 @@ impl Pool {
     }
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one
-    /// can know. What stays holds nothing of an answer.
+    /// can know. What stays holds nothing of an answer for longer than a moment.
     pub fn reap(&self, now: Tick) {
+        if now - self.since.get() > MOMENT {
+            self.since.set(now);
+            self.forget();
+        }
         let mut idle = self.idle.borrow_mut();
         let mut excess = idle.len().saturating_sub(SPARE);
         idle.retain_mut(|(connection, since)| {
-            connection.clear(now);
+            if now - *since > MOMENT {
+                connection.clear();
+            }
             let keep = if excess > 0 { KEEP_EXCESS } else { KEEP_IDLE };
             excess = excess.saturating_sub(1);
             now - *since < ticks(keep) && connection.is_quiet(false)
@@ -203,7 +217,8 @@ const SPARE: usize = 8;
 /// How long such a connection stays.
 const KEEP_EXCESS: Duration = Duration::from_secs(5);
 
-/// How old the runtime's word on a socket may be for a request that can be sent again.
+/// How old the runtime's word on a socket may be for a request that can be sent again, and how long something of an answer
+/// is kept.
 const MOMENT: Tick = ticks(Duration::from_secs(1));
 
 /// Idle connections kept to one upstream.

@@ -85,6 +85,7 @@ impl View {
 
     /// Lets go of all values that were built: nobody is here to send them.
     pub fn forget(&self) {
+        self.pools.iter().for_each(|pool| pool.forget());
         let attachers = self.routes.iter().flat_map(|route| &route.attachers);
         attachers.for_each(Attacher::forget);
     }

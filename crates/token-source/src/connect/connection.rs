@@ -95,7 +95,8 @@ impl Connection {
         }
     }
 
-    /// Whether all that has come was taken, as far as the runtime knows; never yes where it was not.
+    /// Whether all that has come was taken, as far as the runtime has heard of it; where this says no there may still be
+    /// nothing.
     pub fn is_drained(&self) -> bool {
         let is_decrypted = match self {
             Self::Plain(_) => true,

@@ -19,7 +19,6 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -38,10 +37,7 @@ pub use self::{
     usual::Usual,
 };
 use super::upload::{Cut, Upload};
-use crate::{
-    fault::Fault,
-    sweep::{Tick, Watch, ticks},
-};
+use crate::{fault::Fault, sweep::Watch};
 
 /// A connection that carries one request at a time; closed when it is dropped, whatever is under way on it.
 #[derive(Debug)]
@@ -54,8 +50,6 @@ pub struct Connection {
     pub watch: Rc<Watch>,
     /// It carried a request before: the upstream may be closing it at this moment.
     pub reused: bool,
-    /// When nothing of an answer was left in memory.
-    cleared: Tick,
     /// It is for one request, which asks for an upgrade: who refuses may have understood what followed otherwise.
     for_upgrade: bool,
 }
@@ -115,7 +109,7 @@ impl Unanswered {
 }
 
 impl Connection {
-    /// A connection on which nothing has been said, opened now.
+    /// A connection on which nothing has been said.
     pub fn new(
         stream: connect::Connection,
         watch: Watch,
@@ -123,7 +117,6 @@ impl Connection {
         for_upgrade: bool,
     ) -> Self {
         Self {
-            cleared: watch.now(),
             line: Rc::new(Line {
                 stream: RefCell::new(stream),
                 request: Cell::new(Way::Left),
@@ -261,15 +254,11 @@ impl Connection {
         self.watch.disarm();
         self.rest = None;
         self.reused = true;
-        self.clear(self.watch.now());
     }
 
-    /// Keeps nothing of an answer in memory for longer than a moment, though it keeps the memory for the next one.
-    pub fn clear(&mut self, now: Tick) {
-        if now - self.cleared > MOMENT {
-            self.reading.clear();
-            self.cleared = now;
-        }
+    /// Keeps nothing of an answer in memory, nor the memory for the next one.
+    pub fn clear(&mut self) {
+        self.reading.clear();
     }
 
     /// Waits until the request has gone out, or never will: an answer may end before all of its request is written.
@@ -323,9 +312,6 @@ impl Line {
         let _ = SockRef::from(self.stream.borrow().tcp()).shutdown(Shutdown::Both);
     }
 }
-
-/// How long the memory that an answer was read into may be kept for another.
-const MOMENT: Tick = ticks(Duration::from_secs(1));
 
 /// Whether another head follows, which is the answer's.
 pub fn is_before_answer(status: StatusCode) -> bool {

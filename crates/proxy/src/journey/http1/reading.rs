@@ -68,6 +68,7 @@ impl Reading {
 
     /// A request begins to leave; nothing that came before is its answer.
     pub fn begin(&mut self, method: &Method) {
+        self.wipe();
         self.to_head = method == Method::HEAD;
         self.is_kept = false;
         self.size = self
@@ -105,7 +106,6 @@ impl Reading {
             self.room = BytesMut::from(mem::take(&mut self.unread));
         }
         if self.heard == 0 || self.room.capacity() - self.room.len() < LEAST_READ {
-            // The block of the last answer again, if that has been passed on.
             self.room.reserve(self.size);
         }
         let size = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.room))?;
@@ -202,7 +202,18 @@ impl Reading {
         Ok(frame)
     }
 
-    /// Lets go of the room that is left from answers, in which they can still be read.
+    /// Overwrites the last answer, since the next one may be long in coming; its room is used again if it has all been
+    /// passed on.
+    fn wipe(&mut self) {
+        if self.room.try_reclaim(SMALLEST_READ) {
+            self.room.resize(self.heard.min(SMALLEST_READ), 0);
+            self.room.clear();
+        } else {
+            self.clear();
+        }
+    }
+
+    /// Lets go of the room of the last answer.
     pub fn clear(&mut self) {
         self.room = BytesMut::new();
     }
@@ -213,12 +224,13 @@ impl Reading {
         self.room.capacity()
     }
 
-    /// Takes what is between pieces, so that an end which has come is known with the last of them; and keeps no more than
-    /// the least room for the next answer.
+    /// Takes what is between pieces, so that an end which has come is known with the last of them; and keeps no room for
+    /// what does not come, but for the next answer that of a small one.
     fn settle(&mut self) {
         // What is wrong with it is told to who asks for the next piece.
         let _ = self.body.take_framing(&mut self.unread);
-        if self.has_ended() && self.size > SMALLEST_READ {
+        let is_small = self.size == SMALLEST_READ && self.heard <= SMALLEST_READ - LEAST_READ;
+        if self.has_ended() && !is_small {
             self.clear();
         }
         if self.unread.is_empty() {

@@ -228,6 +228,33 @@ fn nothing_of_an_answer_stays_behind() {
 }
 
 #[test]
+fn only_the_room_of_a_small_answer_is_kept() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    for (size, is_kept) in [(20, true), (2_900, true), (3_900, false), (9_000, false)] {
+        let body = "canary".repeat(size / 6);
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = Pieces([answer.into_bytes()].into());
+        let mut reading = Reading::new(Rc::default());
+        reading.begin(&Method::GET);
+        while !reading.is_reusable() {
+            if matches!(reading.head(), Ok(None)) {
+                let _ = reading.poll_more(&mut stream, cx);
+                continue;
+            }
+            while !reading.has_ended() {
+                if reading.frame().unwrap().is_none() {
+                    let _ = reading.poll_more(&mut stream, cx);
+                }
+            }
+        }
+        assert_eq!(reading.room() > 0, is_kept, "{size}");
+    }
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
     let (read, kept) = ours(&Method::HEAD, [answer.into()]);
