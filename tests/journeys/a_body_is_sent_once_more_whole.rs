@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use crate::{
     choosy::{Choosy, logged_in, logged_in_before, pass_freshness, short_lived, sized_body},
     client::{self, connect, eventually, pause, read_one},
-    scripted::scripted,
+    proxy::World,
+    scripted::{head, scripted},
 };
 
 #[test]
@@ -222,5 +223,46 @@ fn a_client_is_not_cut_off_for_the_time_that_the_proxy_takes() {
     pause(Duration::from_millis(500));
     stream.write_all(b"re").unwrap();
     assert_eq!(read_one(&mut stream).status, 200);
+    world.end(proxy);
+}
+
+#[test]
+fn an_idempotent_one_whose_connection_was_closed_before_an_answer() {
+    let world = World::new();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    // Each connection answers one request; the next one it takes whole, and closes.
+    let address = scripted(move |stream, first| {
+        let note = |stream: &mut _, head: &str| {
+            let body = sized_body(stream, head);
+            let line = head.lines().next().unwrap();
+            let body = String::from_utf8(body).unwrap();
+            seen.lock().unwrap().push(format!("{line} {body}"));
+        };
+        note(stream, &first);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken")
+            .unwrap();
+        if let Some(second) = head(stream) {
+            note(stream, &second);
+        }
+    });
+    let proxy = logged_in_before(&world, address, "replay_limit = '1KiB'");
+    let mut sent = 0;
+    let mut send = |method: &str, size: usize| {
+        sent += 1;
+        let body = format!("{sent}").repeat(size);
+        let answer = proxy.send(method, "/x", &[], body.as_bytes());
+        let came = std::mem::take(&mut *asked.lock().unwrap());
+        let expected = format!("{method} /x HTTP/1.1 {body}");
+        assert!(came.iter().all(|one| *one == expected), "{came:?}");
+        (answer.status, came.len())
+    };
+    assert_eq!(send("PUT", 10), (200, 1));
+    assert_eq!(send("PUT", 10), (200, 2));
+    assert_eq!(send("DELETE", 1024), (200, 2));
+    assert_eq!(send("PUT", 1025), (502, 1), "not kept");
+    assert_eq!(send("PUT", 1025), (200, 1), "on a new connection");
+    assert_eq!(send("POST", 10), (502, 1), "may mean something else twice");
     world.end(proxy);
 }

@@ -22,8 +22,8 @@ use crate::{fault::Fault, sweep::Watch};
 
 /// Sends a request over an idle connection or a new one, and waits for the head of the answer.
 ///
-/// An idempotent request without a body is sent again on a new connection when the upstream closed an idle one before a
-/// byte of an answer. A request that asks for an upgrade has a new connection to itself.
+/// An idempotent request is sent again on a new connection when the upstream closed an idle one before a byte of an answer,
+/// unless more of its body had gone out than is kept. A request that asks for an upgrade has a new connection to itself.
 ///
 /// # Errors
 /// `upstream_*`; `bad_request`, `body_too_large` and `client_gone` when the client's body ends the request.
@@ -39,6 +39,7 @@ pub async fn forward(
     }
     let upstream = pool.upstream();
     let progress = upload.progress();
+    // Of a body it is not known yet whether it can be sent twice.
     let repeatable = upload.is_end_stream() && head.method.is_idempotent();
     let idle = if upgrades {
         None
@@ -66,13 +67,14 @@ pub async fn forward(
         if let Some(fault) = progress.fault.get() {
             return Err(fault);
         }
-        let may_repeat = repeatable && connection.reused;
-        if !matches!(error, Unanswered::Unheard(_)) || !may_repeat {
+        let was_idle = connection.reused && matches!(error, Unanswered::Unheard(_));
+        if !(was_idle && head.method.is_idempotent() && progress.hold()?) {
+            progress.forget();
             tracing::warn!(upstream = %upstream.name, error = with_causes(&error), "no answer");
             return Err(error.fault());
         }
         tracing::debug!(upstream = %upstream.name, "the upstream closed an idle connection, sending again");
-        upload = Upload::empty();
+        upload = progress.again();
         connection = Box::pin(pool.open(upgrades)).await?;
     }
 }
