@@ -147,6 +147,9 @@ attach = "platform"
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
     assert_eq!(client::parse(&all).status, 200, "a page of ours calls");
+    let ends = "watsonx_auth_proxy_certificate_expiry_timestamp_seconds{listener=\"tls\"}";
+    // The first of January 4096, which is what rcgen says where nothing is said.
+    assert_eq!(proxy.metric(ends), 67_090_118_400.0);
     world.end(proxy);
 }
 

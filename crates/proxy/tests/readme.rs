@@ -70,6 +70,7 @@ fn operations_explains_every_metric() {
     let page = Page {
         counts: Counts::default(),
         credentials: Vec::new(),
+        certificates: Vec::new(),
         waivers: Vec::new(),
     };
     let text = page.text();

@@ -253,7 +253,8 @@ const SIZE_LIMIT: usize = 256 << 10;
 const REFUSAL_LIMIT: usize = 4 << 10;
 /// The status is known by then.
 const REFUSAL_TIME_LIMIT: Duration = Duration::from_secs(5);
-const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+/// The name that operators of platforms know.
+const AGENT: &str = concat!("watsonx-auth-proxy/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests {

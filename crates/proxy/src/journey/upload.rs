@@ -84,6 +84,7 @@ impl Upload {
         Self::with(
             Rc::new(Progress {
                 ended: Cell::new(true),
+                is_untouched: Cell::new(true),
                 ..Progress::default()
             }),
             None,

@@ -1,6 +1,13 @@
 //! The admin addresses: `/livez`, `/readyz` and `/metrics`, read-only, never a path on a listener.
 
-use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -37,6 +44,8 @@ pub struct Admin {
     pub workers: Vec<mpsc::UnboundedSender<Question>>,
     /// How far the end has come.
     pub phase: PhaseReceiver,
+    /// The listeners that show a certificate, and when each ends.
+    pub certificates: Vec<(Arc<str>, SystemTime)>,
     /// Defences that were given up by name.
     pub waivers: Vec<Waiver>,
 }
@@ -136,7 +145,7 @@ impl Admin {
             "/readyz" => self.readiness(head.uri.query()).await,
             "/metrics" => {
                 let (counts, _) = self.ask_workers().await;
-                let page = Page::new(counts, &self.feeds, &self.waivers).text();
+                let page = Page::new(counts, &self.feeds, &self.certificates, &self.waivers).text();
                 answer(StatusCode::OK, METRICS_TYPE, page)
             }
             _ => text(

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
@@ -24,6 +24,7 @@ use rustls::{
     },
     sign::CertifiedKey,
 };
+use token_source::tls::Certificate;
 
 use crate::config::ListenerTls;
 
@@ -64,6 +65,8 @@ pub struct Shown {
     pub tls: Arc<ServerConfig>,
     /// The local CA that clients have to trust, where there is one.
     pub ca: Option<PathBuf>,
+    /// When the certificate ends, as far as that can be read.
+    pub ends: Option<SystemTime>,
 }
 
 /// Reads or makes what a listener shows.
@@ -90,6 +93,7 @@ pub fn show(
                     what: "private key",
                 })?;
             Ok(Shown {
+                ends: end_of(&chain[0]),
                 tls: configure(chain, private, client_ca)?,
                 ca: None,
             })
@@ -101,11 +105,16 @@ pub fn show(
             let leaf = leaf_params()?.signed_by(&key, &ca)?;
             let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
             Ok(Shown {
+                ends: end_of(leaf.der()),
                 tls: configure(vec![leaf.der().clone()], private, client_ca)?,
                 ca: Some(path),
             })
         }
     }
+}
+
+fn end_of(leaf: &CertificateDer<'_>) -> Option<SystemTime> {
+    Certificate::read(leaf).map(|leaf| leaf.not_after)
 }
 
 fn configure(

@@ -1,6 +1,12 @@
 //! The control thread: keepers, admin addresses, and the phases of the end.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use token_source::{Feed, Keeper, clock::SleepWatch};
 use tokio::{
@@ -30,6 +36,8 @@ pub struct Control<'a> {
     pub keepers: Vec<Keeper>,
     /// One per place of a caller's key.
     pub keys: Vec<Key>,
+    /// The listeners that show a certificate, and when each ends.
+    pub certificates: Vec<(Arc<str>, SystemTime)>,
     /// Where each worker takes questions.
     pub questions: Vec<mpsc::UnboundedSender<Question>>,
     /// Tells the workers how far the end has come.
@@ -164,6 +172,7 @@ impl Control<'_> {
             routes: routes.collect(),
             workers: self.questions.clone(),
             phase: self.phase.subscribe(),
+            certificates: self.certificates.clone(),
             waivers: self.config.waivers.clone(),
         }
     }

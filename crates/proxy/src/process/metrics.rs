@@ -27,13 +27,20 @@ pub struct Page {
     pub counts: Counts,
     /// How each credential stands.
     pub credentials: Vec<(Arc<str>, Status)>,
+    /// The listeners that show a certificate, and when each ends.
+    pub certificates: Vec<(Arc<str>, SystemTime)>,
     /// Defences that were given up by name.
     pub waivers: Vec<Waiver>,
 }
 
 impl Page {
     /// A page of this moment.
-    pub fn new(counts: Counts, feeds: &[Feed], waivers: &[Waiver]) -> Self {
+    pub fn new(
+        counts: Counts,
+        feeds: &[Feed],
+        certificates: &[(Arc<str>, SystemTime)],
+        waivers: &[Waiver],
+    ) -> Self {
         let credentials = feeds
             .iter()
             .map(|feed| (Arc::clone(feed.name()), feed.status()))
@@ -41,6 +48,7 @@ impl Page {
         Self {
             counts,
             credentials,
+            certificates: certificates.to_vec(),
             waivers: waivers.to_vec(),
         }
     }
@@ -61,6 +69,18 @@ impl Collector for Page {
         metrics.of_requests(&self.counts)?;
         metrics.of_connections(&self.counts)?;
         metrics.of_credentials(&self.credentials)?;
+        metrics.family(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of a listener ends",
+            MetricType::Gauge,
+            |family| {
+                self.certificates.iter().try_for_each(|(listener, end)| {
+                    family
+                        .encode_family(&[("listener", &**listener)])?
+                        .encode_gauge(&unix_seconds(*end))
+                })
+            },
+        )?;
         metrics.family(
             "waivers",
             "Defences given up by name",

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    certificate::{self, CertificateError},
+    certificate::{self, CertificateError, Shown},
     control::{self, Control},
     door::Door,
     keys, listen,
@@ -77,8 +78,14 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
 
     let mut doors: Vec<Vec<Door>> = (0..count).map(|_| Vec::new()).collect();
     let mut sockets = SocketFiles(Vec::new());
+    let mut certificates = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
-        let places = open_doors(index, listener, config, &mut doors)?;
+        let shown = show_certificate(listener, config)?;
+        if let Some(end) = shown.as_ref().and_then(|shown| shown.ends) {
+            certificates.push((Arc::clone(&listener.name), end));
+        }
+        let tls = shown.map(|shown| shown.tls);
+        let places = open_doors(index, listener, tls.as_ref(), &mut doors)?;
         if let ListenAddress::Unix { path, .. } = &listener.address {
             sockets.0.push(path.clone());
         }
@@ -109,6 +116,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         feeds,
         keepers,
         keys,
+        certificates,
         questions,
         phase,
         worker_lost,
@@ -149,7 +157,7 @@ fn tell_ways(config: &Config) {
 fn open_doors(
     index: usize,
     listener: &Listener,
-    config: &Config,
+    tls: Option<&Arc<ServerConfig>>,
     doors: &mut [Vec<Door>],
 ) -> Result<Vec<String>, ServeError> {
     let bound =
@@ -164,25 +172,13 @@ fn open_doors(
             },
             error,
         })?;
-    let shown = listener
-        .tls
-        .as_ref()
-        .map(|tls| certificate::show(tls, listener.client_ca.as_deref(), &config.state_dir))
-        .transpose();
-    let shown = shown.map_err(|error| ServeError::Certificate {
-        name: listener.name.to_string(),
-        error,
-    })?;
-    if let Some(ca) = shown.as_ref().and_then(|shown| shown.ca.as_ref()) {
-        tracing::info!(listener = %listener.name, ca = %ca.display(), "clients have to trust this local CA");
-    }
     let open = Arc::new(AtomicUsize::new(0));
     for (doors, sockets) in doors.iter_mut().zip(bound.per_worker) {
         doors.extend(sockets.into_iter().map(|socket| Door {
             listener: index,
             name: Arc::clone(&listener.name),
             socket,
-            tls: shown.as_ref().map(|shown| Arc::clone(&shown.tls)),
+            tls: tls.map(Arc::clone),
             limits: Limits {
                 head_timeout: listener.head_timeout,
                 park_after: PARK_AFTER,
@@ -195,6 +191,22 @@ fn open_doors(
         }));
     }
     Ok(bound.places)
+}
+
+/// What a listener shows, if it speaks TLS.
+fn show_certificate(listener: &Listener, config: &Config) -> Result<Option<Shown>, ServeError> {
+    let Some(tls) = &listener.tls else {
+        return Ok(None);
+    };
+    let shown = certificate::show(tls, listener.client_ca.as_deref(), &config.state_dir);
+    let shown = shown.map_err(|error| ServeError::Certificate {
+        name: listener.name.to_string(),
+        error,
+    })?;
+    if let Some(ca) = &shown.ca {
+        tracing::info!(listener = %listener.name, ca = %ca.display(), "clients have to trust this local CA");
+    }
+    Ok(Some(shown))
 }
 
 /// Starts a worker's thread; one that ends, by a panic too, says so.

@@ -40,9 +40,12 @@ pub(crate) fn listen_address(text: &str) -> Result<Written, Wrong> {
     socket_address(text).map(|address| Written::Tcp(vec![address]))
 }
 
-/// Reads an address that only this machine can reach.
+/// Reads an address that only this machine can reach; `localhost` is 127.0.0.1.
 pub(crate) fn loopback_address(text: &str) -> Result<SocketAddr, Wrong> {
-    let address = socket_address(text)?;
+    let address = match text.strip_prefix("localhost:").map(str::parse) {
+        Some(Ok(port)) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+        _ => socket_address(text)?,
+    };
     if address.ip().is_loopback() {
         Ok(address)
     } else {

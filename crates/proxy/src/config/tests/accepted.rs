@@ -131,6 +131,8 @@ drain_timeout = "1m"
 poll = "2s"
 [log]
 format = "json"
+[admin]
+address = "localhost:9191"
 [listener.sock]
 address = "unix:proxy.sock"
 mode = "0660"
@@ -164,6 +166,7 @@ max_body = "10MB"
     assert_eq!(config.drain_timeout.as_secs(), 60);
     assert_eq!(config.credentials[0].poll.as_secs(), 2);
     assert_eq!(config.log.json, Some(true));
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9191");
     let [sock, tls, any, _] = &config.listeners[..] else {
         panic!()
     };
