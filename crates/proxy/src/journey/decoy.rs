@@ -39,11 +39,13 @@ pub enum Login {
     McspSubscription,
     /// Version 2, for a service.
     McspService,
+    /// watsonx.data, with a key or a token as the password.
+    Lakehouse,
 }
 
 impl Login {
     /// Every login that there is a decoy for.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Authorize,
         Self::AuthorizeAtTop,
         Self::Signin,
@@ -56,6 +58,7 @@ impl Login {
         Self::McspAccount,
         Self::McspSubscription,
         Self::McspService,
+        Self::Lakehouse,
     ];
 
     /// How it is called: the method, and the end of the path in lower case, where `*` is any one segment.
@@ -74,6 +77,7 @@ impl Login {
             Self::McspAccount => post("api/2.0/accounts/*/apikeys/token"),
             Self::McspSubscription => post("api/2.0/subscriptions/*/apikeys/token"),
             Self::McspService => post("api/2.0/services/*/apikeys/token"),
+            Self::Lakehouse => post("lakehouse/api/*/auth/authenticate"),
         }
     }
 
@@ -122,6 +126,15 @@ impl Login {
                 "token_type": "jwt",
                 "expires_in": lifetime,
                 "expiration": expiration,
+            }),
+            // Some clients read the one name, some the other.
+            Self::Lakehouse => json!({
+                "accessToken": token,
+                "access_token": token,
+                "token_type": "Bearer",
+                "expires_in": lifetime,
+                "_messageCode_": "success",
+                "message": "success",
             }),
         }
     }
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn each_answer_has_what_its_clients_read() {
-        let read: [(Login, &[&str]); 12] = [
+        let read: [(Login, &[&str]); 13] = [
             (Login::Authorize, &["token", "message", "_messageCode_"]),
             (
                 Login::AuthorizeAtTop,
@@ -228,6 +241,7 @@ mod tests {
                 &["token", "expires_in", "expiration"],
             ),
             (Login::McspService, &["token", "expires_in", "expiration"]),
+            (Login::Lakehouse, &["accessToken", "access_token"]),
         ];
         assert_eq!(read.map(|(login, _)| login), Login::ALL);
         for (login, fields) in read {
