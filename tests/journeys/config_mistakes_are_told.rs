@@ -25,8 +25,12 @@ upstream = "platform"
 attach = "platform"
 "#;
     std::fs::write(folder.path().join("proxy.toml"), config).unwrap();
-    for command in ["check", "serve"] {
-        let (code, output, errors) = run(&[command, "--config", "proxy.toml"], folder.path(), "");
+    for arguments in [
+        ["check", "--config", "proxy.toml"],
+        ["serve", "--config", "proxy.toml"],
+        ["--config", "proxy.toml", "check"],
+    ] {
+        let (code, output, errors) = run(&arguments, folder.path(), "");
         assert_eq!(code, 78, "{errors}");
         for part in [
             "proxy.toml:3:1",

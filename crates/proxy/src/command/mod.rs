@@ -25,6 +25,10 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "watsonx-auth-proxy", version, about)]
 struct CommandLine {
+    /// The configuration file; `-` is standard input [default: $WATSONX_AUTH_PROXY_CONFIG,
+    /// $XDG_CONFIG_HOME/watsonx-auth-proxy/proxy.toml, /etc/watsonx-auth-proxy/proxy.toml]
+    #[arg(long, value_name = "PATH", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -34,12 +38,12 @@ enum Command {
     /// Serve until SIGTERM or Ctrl-C
     Serve {
         #[command(flatten)]
-        form: ConfigFlags,
+        instead: InsteadOfFile,
     },
     /// Check the configuration; nothing is contacted
     Check {
         #[command(flatten)]
-        form: ConfigFlags,
+        instead: InsteadOfFile,
         /// Files that are not there yet are mistakes
         #[arg(long)]
         strict: bool,
@@ -47,7 +51,7 @@ enum Command {
     /// Print a fresh value of a credential, for scripts
     Token {
         #[command(flatten)]
-        form: ConfigFlags,
+        instead: InsteadOfFile,
         /// The credential; needed where there are several
         name: Option<String>,
         /// As a header: `Authorization: Bearer …`
@@ -57,7 +61,7 @@ enum Command {
     /// Try each credential and upstream for real, and tell what is wrong
     Doctor {
         #[command(flatten)]
-        form: ConfigFlags,
+        instead: InsteadOfFile,
         /// Only these credentials and upstreams
         #[arg(value_name = "NAME")]
         names: Vec<String>,
@@ -67,13 +71,9 @@ enum Command {
     },
 }
 
-/// Where the configuration is, or what takes its place.
+/// What takes the place of a configuration file.
 #[derive(Debug, Args)]
-struct ConfigFlags {
-    /// The configuration file; `-` is standard input [default: $WATSONX_AUTH_PROXY_CONFIG,
-    /// $XDG_CONFIG_HOME/watsonx-auth-proxy/proxy.toml, /etc/watsonx-auth-proxy/proxy.toml]
-    #[arg(long, value_name = "PATH", conflicts_with = NO_FILE)]
-    config: Option<PathBuf>,
+struct InsteadOfFile {
     /// Without a file: base URL of the platform
     #[arg(long, value_name = "URL", group = NO_FILE)]
     upstream: Option<String>,
@@ -122,34 +122,62 @@ struct ConfigFlags {
 pub fn run() -> ExitCode {
     tell_places_alone();
     // Usage mistakes end here, with exit code 2.
-    match CommandLine::parse().command {
-        Command::Serve { form } => with_source(form, serve::run),
-        Command::Check { form, strict } => with_source(form, |source| check::run(source, strict)),
-        Command::Token { form, name, header } => with_configuration(form, |loaded| {
+    let CommandLine { config, command } = CommandLine::parse();
+    match command {
+        Command::Serve { instead } => with_source(config, instead, serve::run),
+        Command::Check { instead, strict } => {
+            with_source(config, instead, |source| check::run(source, strict))
+        }
+        Command::Token {
+            instead,
+            name,
+            header,
+        } => with_configuration(config, instead, |loaded| {
             token::run(&loaded.config, name.as_deref(), header)
         }),
-        Command::Doctor { form, names, path } => {
-            with_configuration(form, |loaded| doctor::run(loaded, &names, path.as_deref()))
-        }
+        Command::Doctor {
+            instead,
+            names,
+            path,
+        } => with_configuration(config, instead, |loaded| {
+            doctor::run(loaded, &names, path.as_deref())
+        }),
     }
 }
 
-fn with_source(form: ConfigFlags, run: impl FnOnce(&Source) -> ExitCode) -> ExitCode {
-    match form.source() {
+fn with_source(
+    config: Option<PathBuf>,
+    instead: InsteadOfFile,
+    run: impl FnOnce(&Source) -> ExitCode,
+) -> ExitCode {
+    let source = match (config, instead.form()) {
+        (Some(_), Some(_)) => {
+            return misused("--config cannot be used with flags that take its place");
+        }
+        (None, Some(form)) => Ok(Source::Flags(form)),
+        (config, None) => Source::find(config.as_deref(), &Environment::of_process()),
+    };
+    match source {
         Ok(source) => run(&source),
         Err(report) => refuse(&report),
     }
 }
 
-fn with_configuration(form: ConfigFlags, run: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
-    with_source(form, |source| {
-        match crate::config::Config::load(source, false, &Environment::of_process()) {
-            Ok(loaded) => {
-                hide(&loaded.config);
-                run(&loaded)
-            }
-            Err(report) => refuse(&report),
+fn with_configuration(
+    config: Option<PathBuf>,
+    instead: InsteadOfFile,
+    run: impl FnOnce(&Loaded) -> ExitCode,
+) -> ExitCode {
+    with_source(config, instead, |source| match crate::config::Config::load(
+        source,
+        false,
+        &Environment::of_process(),
+    ) {
+        Ok(loaded) => {
+            hide(&loaded.config);
+            run(&loaded)
         }
+        Err(report) => refuse(&report),
     })
 }
 
@@ -189,10 +217,9 @@ fn http_proxy_takes_localhost() -> bool {
     is_set && !exempt.any(|name| matches!(name.trim(), "localhost" | "*"))
 }
 
-impl ConfigFlags {
-    fn source(self) -> Result<Source, Report> {
+impl InsteadOfFile {
+    fn form(self) -> Option<FlagForm> {
         let Self {
-            config,
             upstream,
             ibm_env,
             username,
@@ -203,10 +230,7 @@ impl ConfigFlags {
             admin,
             plain_http,
         } = self;
-        if upstream.is_none() && ibm_env.is_none() {
-            return Source::find(config.as_deref(), &Environment::of_process());
-        }
-        Ok(Source::Flags(FlagForm {
+        (upstream.is_some() || ibm_env.is_some()).then_some(FlagForm {
             upstream,
             ibm_env,
             username,
@@ -216,7 +240,7 @@ impl ConfigFlags {
             ca,
             admin,
             plain_http,
-        }))
+        })
     }
 }
 
