@@ -26,7 +26,7 @@ use libfuzzer_sys::fuzz_target;
 use strict::Read;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use watsonx_auth_proxy::journey::{
-    http1::{Malformed, Reading, is_before_answer},
+    http1::{Malformed, Reading, is_interim},
     rewrite::drop_hop_by_hop,
     survey::Names,
     upgrade::is_switch,
@@ -113,7 +113,7 @@ async fn travel(request: Request<Incoming>, bytes: Vec<u8>, ends: bool) -> Respo
     loop {
         match reading.head() {
             Err(Malformed) => return refused(),
-            Ok(Some((head, _))) if is_before_answer(head.status) => {}
+            Ok(Some((head, _))) if is_interim(head.status) => {}
             Ok(Some((head, names))) => return clean(head, names, Rest { reading, stream }),
             Ok(None) => match poll_fn(|cx| reading.poll_more(&mut stream, cx)).await {
                 Ok(true) => {}

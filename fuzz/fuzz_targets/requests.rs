@@ -29,7 +29,6 @@ use watsonx_auth_proxy::{
     journey::{
         Client,
         admit::{Admission, LastHost, Peer},
-        framing::Framing,
         http1::Sending,
         query,
         rewrite::{Rewrite, Via},
@@ -121,7 +120,6 @@ fn peer() -> Peer {
 fn steps(head: &mut Parts, route: &Route) -> Result<(), Fault> {
     let peer = peer();
     let headers = Survey::of(&head.headers);
-    Framing::of(headers, head.version).map_err(|_| Fault::BadRequest)?;
     let admitted = Admission::default().admit(&peer, head, headers, &LastHost::default())?;
     let came = std::mem::take(&mut head.uri)
         .into_parts()
@@ -195,8 +193,8 @@ fn route() -> Route {
         attach: Vec::new(),
         rewrite: Rewrite {
             attaches: true,
-            attached_headers: vec![header::AUTHORIZATION],
-            of_callers: Vec::new(),
+            attached_headers: Vec::new().into(),
+            of_callers: Vec::new().into(),
             dropped_query: vec!["token".into()],
             default_query: Vec::new(),
             set_headers: Vec::new(),

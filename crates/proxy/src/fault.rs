@@ -47,7 +47,7 @@ pub enum Fault {
     CallerNotAllowed(Rule),
     /// The route's `allow`, `deny` or preset closes this path.
     PathNotAllowed,
-    /// The path is one of the platform's own token machines.
+    /// The path is one of the platform's own token endpoints.
     TokenEndpointDenied,
     /// No route takes this path.
     NoRoute,

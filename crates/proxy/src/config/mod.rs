@@ -234,7 +234,7 @@ pub struct Route {
     pub warn: bool,
     /// What is forwarded with nothing attached.
     pub public: Vec<Pattern>,
-    /// What happens to calls of the platform's own token machines.
+    /// What happens to calls of the platform's own token endpoints.
     pub token_endpoints: TokenEndpoints,
     /// Whether cookies pass, both ways.
     pub pass_cookies: bool,
@@ -295,7 +295,7 @@ pub struct Pattern {
     pub rest: bool,
 }
 
-/// What happens to calls of the platform's own token machines on a route that attaches.
+/// What happens to calls of the platform's own token endpoints on a route that attaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenEndpoints {
     /// 403 `token_endpoint_denied`.

@@ -66,7 +66,7 @@ fn parse(patterns: &[&str]) -> Vec<Pattern> {
     patterns.iter().map(parse).collect()
 }
 
-/// The API families that clients of watsonx call. The platform's own token machines, some of which lie within
+/// The API families that clients of watsonx call. The platform's own token endpoints, some of which lie within
 /// (`/lakehouse/api/v2/auth/`), are closed by another rule.
 const WATSONX: &[&str] = &[
     "/ml/*",

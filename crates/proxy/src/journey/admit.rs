@@ -11,7 +11,10 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method, header, request::Parts};
 
-use super::survey::{Several, Survey};
+use super::{
+    framing::{Framing, Unclear},
+    survey::{Several, Survey},
+};
 use crate::{
     fault::{Fault, Rule},
     host::is_odd_number,
@@ -139,7 +142,7 @@ impl Admission {
     /// Lets the caller in, or names the rule that turns it away.
     ///
     /// # Errors
-    /// `bad_request` for a missing, repeated or contradicted `Host`; `method_not_allowed` for `TRACE` and
+    /// `bad_request` for framing that can be read in two ways, and a missing, repeated or contradicted `Host`; `method_not_allowed` for `TRACE` and
     /// `CONNECT`; `caller_not_allowed` by the rules of host, origin and user.
     pub fn admit(
         &self,
@@ -148,6 +151,7 @@ impl Admission {
         headers: Survey<'_>,
         last_host: &LastHost,
     ) -> Result<Admitted, Fault> {
+        Framing::of(headers, head.version).map_err(|Unclear| Fault::BadRequest)?;
         // Methods have a case, which not every server minds.
         let is = |method: &Method| head.method.as_str().eq_ignore_ascii_case(method.as_str());
         if is(&Method::TRACE) || is(&Method::CONNECT) {

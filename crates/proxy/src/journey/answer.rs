@@ -43,7 +43,7 @@ enum Source {
     Own(Option<Bytes>),
     /// Passed on from the upstream.
     Upstream(Box<Passing>),
-    /// None: the upstream switches protocols.
+    /// No body: the upstream switches protocols.
     Switch(Option<Box<Tunnel>>),
 }
 
@@ -177,7 +177,7 @@ impl Passing {
             return;
         }
         tokio::task::spawn_local(async move {
-            let mut left = MOST_DISCARDED;
+            let mut left = MOST_DISCARDED_OF_ANSWER;
             let read = async {
                 while !self.incoming.is_end_stream() {
                     match poll_fn(|cx| Pin::new(&mut self.incoming).poll_frame(cx)).await {
@@ -404,7 +404,7 @@ impl Body for Answer {
 }
 
 /// What is read of an answer that nobody wants, in bytes: more than any 401 has.
-const MOST_DISCARDED: usize = 64 << 10;
+const MOST_DISCARDED_OF_ANSWER: usize = 64 << 10;
 
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 

@@ -44,7 +44,7 @@ impl Framing {
         }
     }
 
-    /// The same of an answer, which has none of the status codes that there are not.
+    /// The same of an answer, whose status must be below 600.
     ///
     /// # Errors
     /// When it is no answer that everybody reads alike.

@@ -50,7 +50,6 @@ use self::{
     attach::{Attached, Attacher},
     caller::{Callers, CertificateNames},
     decoy::Login,
-    framing::{Framing, Unclear},
     limit::Limit,
     pool::Upstream,
     rate::Rate,
@@ -133,17 +132,17 @@ pub async fn travel(
         head.method.clone(),
         target,
     );
-    let is_stream = head.version == Version::HTTP_2;
-    trip.is_grpc = is_stream && is_grpc(&head.headers);
+    let is_http2 = head.version == Version::HTTP_2;
+    trip.is_grpc = is_http2 && is_grpc(&head.headers);
 
-    let readable = match is_stream {
+    let readable = match is_http2 {
         true => downgrade::as_http1(&mut head, !body.is_end_stream(), listener.admission.tls),
         false => Ok(()),
     };
     let headers = Survey::of(&head.headers);
     trip.identify(headers);
     let waits_for_leave = head.version == Version::HTTP_11 && rewrite::expects_leave(headers);
-    let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_stream);
+    let body = Upload::new(body, Rc::clone(&client), waits_for_leave, is_http2);
     let progress = body.progress();
     trip.uploads(&progress);
     let is_handshake = upgrade::is_handshake(&head, headers, !body.is_end_stream());
@@ -154,15 +153,10 @@ pub async fn travel(
         respond::refuse(fault, trip)
     };
 
-    let admitted = readable
-        .and_then(|()| match Framing::of(headers, head.version) {
-            Ok(_) => Ok(()),
-            Err(Unclear) => Err(Fault::BadRequest),
-        })
-        .and_then(|()| {
-            let admission = &listener.admission;
-            admission.admit(&client.peer(), &head, headers, &view.last_host)
-        });
+    let admitted = readable.and_then(|()| {
+        let admission = &listener.admission;
+        admission.admit(&client.peer(), &head, headers, &view.last_host)
+    });
     let mut answer = match &admitted {
         Err(fault) => refuse(*fault, trip),
         Ok(admitted) if admitted.preflight => respond::preflight(&head.headers, trip),
@@ -338,7 +332,7 @@ async fn steps(
         })?;
     }
     passing.attached = attached;
-    passing.drops_cookies = route.rewrite.attaches && !route.rewrite.pass_cookies;
+    passing.drops_cookies = route.rewrite.drops_cookies();
     Ok((answer, passing))
 }
 

@@ -56,7 +56,7 @@ pub async fn forward(
         let error = match stream.sender().send_request(request, ended) {
             Ok((answer, body)) => {
                 let pump = (!ended).then(|| Pump::start(upload, body));
-                match before(&stream.watch, pin!(last(answer, leave))).await {
+                match before(&stream.watch, pin!(final_answer(answer, leave))).await {
                     None => return Err(upstream.late("first_byte_timeout")),
                     Some(Ok(answer)) => {
                         progress.answered.set(true);
@@ -88,17 +88,17 @@ pub async fn forward(
     }
 }
 
-/// The answer; those before it (1xx) end here, and without an end they are none. Leave to send the body is told to
+/// The final answer. Interim ones (1xx) end here, and too many of them are no answer. Leave to send the body is told to
 /// whoever waits for it.
-async fn last(
+async fn final_answer(
     mut answer: ResponseFuture,
     leave: Option<impl Fn(StatusCode) -> bool>,
 ) -> Result<Response<RecvStream>, h2::Error> {
-    let mut before = 0;
+    let mut interim = 0;
     poll_fn(|cx| {
         while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
-            before += 1;
-            if before > MOST_BEFORE_ANSWER {
+            interim += 1;
+            if interim > MOST_INTERIM {
                 return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into()));
             }
             if leave.as_ref().is_some_and(|leave| leave(head.status())) {
@@ -195,8 +195,8 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> Op
     Some(())
 }
 
-/// How many 1xx answers may come before the one that counts.
-const MOST_BEFORE_ANSWER: u32 = 1000;
+/// How many interim answers may come.
+const MOST_INTERIM: u32 = 1000;
 
 /// How often a request is sent that the upstream does not process.
 const MOST_SENDINGS: u32 = 3;

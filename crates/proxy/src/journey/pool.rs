@@ -56,11 +56,11 @@ pub struct Pool {
     sweeper: Rc<Sweeper>,
     idle: RefCell<Vec<(Box<Connection>, Tick)>>,
     opened: Rc<Cell<u64>>,
-    /// What the heads of its answers have in common,
+    /// What the heads of its answers have in common.
     usual: Rc<RefCell<Usual>>,
-    /// and since when that was learnt.
-    since: Cell<Tick>,
-    /// Where HTTP/2 is spoken: then nothing of the above is used.
+    /// When that was last forgotten.
+    forgotten: Cell<Tick>,
+    /// Connections over HTTP/2, where that is spoken; then none are idle above.
     pub streams: Option<Streams>,
 }
 
@@ -76,7 +76,7 @@ impl Pool {
             idle: RefCell::new(Vec::new()),
             opened,
             usual: Rc::default(),
-            since: Cell::new(0),
+            forgotten: Cell::new(0),
         })
     }
 
@@ -86,12 +86,12 @@ impl Pool {
     }
 
     /// An idle connection that is not known to be closed. The kernel is asked if it has been idle for more than a moment,
-    /// as the sweeper counts, or if the request goes out only `once`.
-    pub fn idle(&self, once: bool) -> Option<Box<Connection>> {
+    /// as the sweeper counts, and wherever the caller wants that.
+    pub fn idle(&self, asks_kernel: bool) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
-            let is_old = once || self.sweeper.now() - since > MOMENT;
-            if connection.is_quiet(is_old) {
+            let asks_kernel = asks_kernel || self.sweeper.now() - since > MOMENT;
+            if connection.is_quiet(asks_kernel) {
                 return Some(connection);
             }
         }
@@ -153,9 +153,9 @@ impl Pool {
 
     /// A value that was attached has ceased to be in force. Connections that many requests share remember what stood in
     /// their heads, and take no more.
-    pub fn renew(&self) {
+    pub fn retire_shared(&self) {
         if let Some(streams) = &self.streams {
-            streams.drop_idle();
+            streams.retire_all();
         }
     }
 
@@ -181,15 +181,15 @@ impl Pool {
     pub fn drop_idle(&self) {
         self.idle.take();
         if let Some(streams) = &self.streams {
-            streams.drop_idle();
+            streams.retire_all();
         }
     }
 
     /// Closes what has been idle for too long, and sooner what a burst has left: before the upstream does, as far as one
     /// can know. What stays holds nothing of an answer for longer than a moment.
     pub fn reap(&self, now: Tick) {
-        if now - self.since.get() > MOMENT {
-            self.since.set(now);
+        if now - self.forgotten.get() > MOMENT {
+            self.forgotten.set(now);
             self.forget();
         }
         let mut idle = self.idle.borrow_mut();

@@ -40,7 +40,7 @@ pub struct Progress {
     /// How many more bytes the body may have.
     pub(super) left: Cell<Option<u64>>,
     /// Over HTTP/2, where a reset may look like an end.
-    pub(super) is_stream: bool,
+    pub(super) is_http2: bool,
     /// By which route's rules its trailers are cleaned.
     pub(super) route: RefCell<Option<(Rc<View>, usize)>>,
     /// All that has been read so far; `None` where it is not kept, or no longer.
@@ -66,12 +66,12 @@ impl Progress {
         if self.ended.get() {
             return;
         }
-        if self.waits_for_leave.get() || self.is_stream {
+        if self.waits_for_leave.get() || self.is_http2 {
             client.body_dropped();
             return;
         }
         tokio::task::spawn_local(async move {
-            let mut left = MOST_DISCARDED;
+            let mut left = MOST_DISCARDED_OF_CLIENT;
             let ended = loop {
                 let frame = poll_fn(|cx| {
                     let polled = Pin::new(&mut incoming).poll_frame(cx);
@@ -189,4 +189,4 @@ impl Progress {
 }
 
 /// What is read of what a refused client still sends, in bytes.
-pub const MOST_DISCARDED: usize = 16 << 20;
+pub const MOST_DISCARDED_OF_CLIENT: usize = 16 << 20;

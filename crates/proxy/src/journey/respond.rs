@@ -37,7 +37,7 @@ pub fn clean(
     route.rewrite.via.append(&mut head.headers, head.version);
     head.version = http::Version::HTTP_11;
     if names.may_have(&header::SET_COOKIE) {
-        match route.rewrite.attaches && !route.rewrite.pass_cookies {
+        match route.rewrite.drops_cookies() {
             true => drop(head.headers.remove(header::SET_COOKIE)),
             false => cookies::adopt(&mut head.headers, route, tls),
         }

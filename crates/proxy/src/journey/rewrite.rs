@@ -95,6 +95,11 @@ impl Rewrite {
         }
     }
 
+    /// Whether cookies end here, both ways: a session of the platform's is a credential.
+    pub fn drops_cookies(&self) -> bool {
+        self.attaches && !self.pass_cookies
+    }
+
     /// Rewrites the headers of a request in place.
     ///
     /// # Errors
@@ -195,8 +200,8 @@ impl Rewrite {
             "upgrade",
             "x-proxy-key",
         ]);
-        OURS.and(self.attached_headers.names)
-            .and(self.of_callers.names)
+        OURS.union(self.attached_headers.names)
+            .union(self.of_callers.names)
     }
 
     fn is_ours_in_any_spelling(&self, name: &HeaderName) -> bool {
@@ -221,7 +226,7 @@ impl Rewrite {
         match text {
             "connection" | "keep-alive" | "te" | "upgrade" | "http2-settings" => true,
             "authorization" | "x-proxy-key" => self.attaches,
-            "cookie" => self.attaches && !self.pass_cookies,
+            "cookie" => self.drops_cookies(),
             // In two parts of an answer nobody finds what stands across both.
             "range" | "if-range" | "request-range" => self.scrub_body,
             // In UTF-16 nobody finds it either.
@@ -273,7 +278,7 @@ impl InAnySpelling {
 impl From<Vec<HeaderName>> for InAnySpelling {
     fn from(headers: Vec<HeaderName>) -> Self {
         let names = headers.iter().fold(Names::of(&[]), |names, header| {
-            names.and(match header.as_str().as_bytes() {
+            names.union(match header.as_str().as_bytes() {
                 // Other spellings have other ends.
                 [b'-' | b'_', ..] | [.., b'-' | b'_'] => Names::ALL,
                 _ => Names::of(&[header.as_str()]),
@@ -440,7 +445,7 @@ impl Default for Rewrite {
     fn default() -> Self {
         Self {
             attaches: true,
-            attached_headers: vec![header::AUTHORIZATION].into(),
+            attached_headers: Vec::new().into(),
             of_callers: Vec::new().into(),
             dropped_query: Vec::new(),
             default_query: Vec::new(),

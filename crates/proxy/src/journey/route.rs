@@ -39,7 +39,7 @@ pub struct Route {
     pub warn: bool,
     /// What is forwarded with nothing attached.
     pub public: Vec<Pattern>,
-    /// What happens to calls of the platform's token machines.
+    /// What happens to calls of the platform's token endpoints.
     pub token_endpoints: TokenEndpoints,
     /// What is attached; empty: the client's own headers pass.
     pub attach: Vec<Attachment>,

@@ -94,7 +94,7 @@ impl Streams {
     }
 
     /// Takes no more requests on any connection that there is; each ends with the last request on it.
-    pub fn drop_idle(&self) {
+    pub fn retire_all(&self) {
         self.open.take();
     }
 

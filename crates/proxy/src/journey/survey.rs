@@ -33,9 +33,9 @@ impl Names {
     /// Every name.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// The names of both.
+    /// The names of either.
     #[must_use]
-    pub fn and(self, more: Self) -> Self {
+    pub fn union(self, more: Self) -> Self {
         Self(self.0 | more.0)
     }
 

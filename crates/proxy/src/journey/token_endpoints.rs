@@ -1,4 +1,4 @@
-//! The platform's own token machines: whoever reaches one through the proxy takes the credential away, or mints
+//! The platform's own token endpoints: whoever reaches one through the proxy takes the credential away, or mints
 //! another one.
 
 use http::Method;
@@ -11,7 +11,7 @@ use super::{
     route::{Path, significant},
 };
 
-/// Whether a path under `base` leads to one of the platform's own token machines, in any spelling: the platform's
+/// Whether a path under `base` leads to one of the platform's own token endpoints, in any spelling: the platform's
 /// nginx matches them decoded, anywhere in the path, and without regard to case in places. What leads to one for any
 /// server of a chain does so, whatever the next ones make of it.
 pub fn leads_to_one(base: &str, path: Path<'_>) -> bool {
@@ -29,7 +29,7 @@ pub fn leads_to_one(base: &str, path: Path<'_>) -> bool {
                 .is_none_or(|forms| forms.iter().any(is_one)))
 }
 
-/// The login that a call of a token machine is, if it is one.
+/// The login that a call of a token endpoint is, if it is one.
 pub fn login(method: &Method, base: &str, path: Path<'_>) -> Option<Login> {
     let mut segments = under(base, path);
     // A slash at the end means nothing.

@@ -63,7 +63,7 @@ impl Upload {
         incoming: Incoming,
         client: Rc<dyn Client>,
         waits_for_leave: bool,
-        is_stream: bool,
+        is_http2: bool,
     ) -> Self {
         Self::with(
             Rc::new(Progress {
@@ -72,7 +72,7 @@ impl Upload {
                 incoming: RefCell::new(Some(incoming)),
                 client: Some(client),
                 is_untouched: Cell::new(true),
-                is_stream,
+                is_http2,
                 ..Progress::default()
             }),
             None,
@@ -248,7 +248,7 @@ impl Body for Upload {
                 }
             }
             // hyper takes a reset without an error for an end, and a copy cut short would go on as whole.
-            None if this.progress.is_stream && !ends => Fault::ClientGone,
+            None if this.progress.is_http2 && !ends => Fault::ClientGone,
             None => {
                 this.progress.end();
                 return Poll::Ready(None);

@@ -77,7 +77,7 @@ impl View {
         for mine in &self.routes {
             let ceased = mine.attachers.iter().filter(|attacher| attacher.let_go());
             if ceased.count() > 0 {
-                self.pools[mine.route.upstream].renew();
+                self.pools[mine.route.upstream].retire_shared();
             }
         }
         self.pools.iter().for_each(|pool| pool.reap(now));

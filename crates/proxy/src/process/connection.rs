@@ -211,6 +211,22 @@ enum Next<S> {
     Ended(http1::Parts<Watched, S>),
 }
 
+/// Why hyper's connection is driven no further.
+enum Stop {
+    /// Nothing happens on it.
+    Quiet,
+    /// The client is too slow.
+    Late,
+    /// HTTP has ended.
+    Ended,
+    /// The client began HTTP/2.
+    Http2,
+    /// It broke, or hyper's parser took offence.
+    Failed,
+    /// An answer broke off that ends with the connection.
+    Cut,
+}
+
 /// Drives hyper's connection until it ends or is to go on in another way.
 async fn active<S, B>(
     mut connection: Box<http1::Connection<Watched, S>>,
@@ -223,29 +239,34 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (mut told_to_end, mut cut) = (false, false);
-    let (mut is_http2, mut has_ended, mut has_failed) = (false, false, false);
-    let quiet = poll_fn(|cx| {
+    let mut told_to_end = false;
+    let stop = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-                match ended {
-                    Err(error) if error.is_parse_version_h2() => is_http2 = true,
+                return Poll::Ready(match ended {
+                    Ok(()) => Stop::Ended,
+                    Err(error) if error.is_parse_version_h2() => Stop::Http2,
                     Err(error) => {
                         worker.connection_failed(&error, vitals.peer());
                         // The end of the connection is the end of the answer: a cut one must not look whole.
-                        cut = error.is_user() && vitals.is_http_10.get();
-                        has_failed = true;
+                        match error.is_user() && vitals.is_http_10.get() {
+                            true => Stop::Cut,
+                            false => Stop::Failed,
+                        }
                     }
-                    Ok(()) => has_ended = true,
-                }
-                return Poll::Ready(false);
+                });
             }
             if !worker.is_draining() || told_to_end {
                 match vitals.watch.poll_passed(cx) {
                     // hyper does not read while it has bytes that it cannot use yet, and would not see the end behind
                     // them. It flushes at the end of each turn: the socket is looked at there.
-                    Poll::Ready(()) if vitals.looks_for_client() => continue,
-                    passed => return passed.map(|()| vitals.is_quiet()),
+                    Poll::Ready(()) if vitals.schedule_look() => continue,
+                    passed => {
+                        return passed.map(|()| match vitals.is_quiet() {
+                            true => Stop::Quiet,
+                            false => Stop::Late,
+                        });
+                    }
                 }
             }
             // Only now that it has read what is there: else it would end without looking.
@@ -255,24 +276,19 @@ where
         }
     })
     .await;
-    if cut {
-        connection.into_parts().io.stream.into_inner().reset();
-        return Next::Closed;
-    }
-    if quiet {
-        return Next::Parked(connection.into_parts());
-    }
-    if has_failed {
-        let io = connection.into_parts().io;
-        return match io.is_shut {
-            true => Next::Refused(io),
-            false => Next::Closed,
-        };
-    }
-    match (is_http2, has_ended) {
-        (true, _) => Next::Http2(connection.into_parts()),
-        (false, true) => Next::Ended(connection.into_parts()),
-        (false, false) => {
+    match stop {
+        Stop::Quiet => Next::Parked(connection.into_parts()),
+        Stop::Ended => Next::Ended(connection.into_parts()),
+        Stop::Http2 => Next::Http2(connection.into_parts()),
+        Stop::Failed => match connection.into_parts().io {
+            io if io.is_shut => Next::Refused(io),
+            _ => Next::Closed,
+        },
+        Stop::Cut => {
+            connection.into_parts().io.stream.into_inner().reset();
+            Next::Closed
+        }
+        Stop::Late => {
             if let Some(time_out) = vitals.time_out() {
                 let peer = vitals.peer();
                 tracing::info!(%peer, time_out, "a client was too slow, and its connection is closed");

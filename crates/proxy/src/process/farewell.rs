@@ -20,7 +20,7 @@ use super::{
     vitals::{FAREWELL, Vitals},
     worker::Worker,
 };
-use crate::journey::progress::MOST_DISCARDED;
+use crate::journey::progress::MOST_DISCARDED_OF_CLIENT;
 
 /// The end of a TLS connection is said, not just done; a client that does not take it is not waited for.
 pub(super) async fn say_farewell(stream: &mut Stream) {
@@ -39,7 +39,7 @@ pub(super) fn has_unread(stream: &Stream) -> bool {
 pub(super) async fn linger(stream: Stream, vitals: &Vitals, worker: &Worker) {
     // Nobody is to understand it.
     let mut stream = stream.without_tls();
-    let mut left = MOST_DISCARDED;
+    let mut left = MOST_DISCARDED_OF_CLIENT;
     let last = Instant::now() + vitals.limits().stall_timeout;
     let mut is_draining = worker.is_draining();
     vitals.lingers(is_draining);

@@ -74,18 +74,18 @@ impl Life {
     pub(super) fn begins(&self, turn: &Rc<Turn>) {
         self.under_way.set(self.under_way.get() + 1);
         self.latest.replace(Some(Rc::clone(turn)));
-        self.awaits_client();
+        self.arm_deadline();
     }
 
     pub(super) fn ends(&self) {
         self.under_way.set(self.under_way.get() - 1);
         if self.under_way.get() == 0 {
-            self.awaits_client();
+            self.arm_deadline();
         }
     }
 
     /// Sets the deadline by what the connection does now.
-    pub(super) fn awaits_client(&self) {
+    pub(super) fn arm_deadline(&self) {
         match (self.write_blocked.get(), self.under_way.get()) {
             (true, _) => self.watch.arm(self.limits.stall_timeout),
             (false, 0) if self.draining.get() => self.watch.arm(FAREWELL),
@@ -96,7 +96,7 @@ impl Life {
 
     pub(super) fn drains(&self) {
         self.draining.set(true);
-        self.awaits_client();
+        self.arm_deadline();
     }
 
     /// At the end each piece of an answer that is still to be written gives the client time for the next; what the
@@ -104,7 +104,7 @@ impl Life {
     pub(super) fn has_written(&self, polled: &Poll<io::Result<usize>>) {
         let is_of_answer = matches!(polled, Poll::Ready(Ok(bytes)) if *bytes > ACKNOWLEDGEMENTS);
         if self.draining.get() && is_of_answer {
-            self.awaits_client();
+            self.arm_deadline();
         }
     }
 
@@ -123,7 +123,7 @@ impl Life {
         if self.write_blocked.replace(blocked) == blocked {
             return;
         }
-        self.awaits_client();
+        self.arm_deadline();
         // hyper does not read on while it cannot write.
         match blocked {
             true => self.unfinished.disarm(),
@@ -182,11 +182,11 @@ impl Turn {
 
     pub(super) fn waits_for_room(&self, waits: bool) {
         if self.waits_for_room.replace(waits) != waits {
-            self.await_client();
+            self.arm_deadline();
         }
     }
 
-    pub(super) fn await_client(&self) {
+    pub(super) fn arm_deadline(&self) {
         match self.waits_for_body.get() || self.waits_for_room.get() {
             true => self.watch.arm(self.life.limits.stall_timeout),
             false => self.watch.disarm(),
@@ -205,7 +205,7 @@ impl Client for Turn {
 
     fn waits_for_body(&self, waits: bool) {
         if self.waits_for_body.replace(waits) != waits {
-            self.await_client();
+            self.arm_deadline();
         }
     }
 

@@ -1,4 +1,5 @@
-//! What keeps the proxy alive? One control thread runs keepers, probes and signals; workers carry the requests.
+//! What keeps the proxy alive? One control thread runs keepers and probes, another takes signals; workers carry the
+//! requests.
 
 pub mod admin;
 pub mod callers;

@@ -40,7 +40,7 @@ pub(super) async fn keep(
     listener: usize,
     worker: Rc<Worker>,
 ) {
-    life.awaits_client();
+    life.arm_deadline();
     let io = TokioIo::new(Sieve::of_client(Watched {
         stream,
         read,
@@ -97,6 +97,7 @@ struct PerStream(Rc<Life>);
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for PerStream {
     fn execute(&self, stream: F) {
+        // hyper makes the task of a request right after it has called the service for it: the latest turn is this task's.
         let (turn, peer) = (self.0.latest.take(), self.0.peer);
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
@@ -238,5 +239,6 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// What of one answer may wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// Streams that had to be reset because of what the client sent on them, before its connection is closed.
+/// Streams that had to be reset because of what the client sent on them, before its connection is closed; hyper's default,
+/// written out.
 const MOST_LOCAL_RESETS: usize = 1024;

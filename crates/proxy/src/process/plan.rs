@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use token_source::{Feed, Keeper, connect::Connector};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Where workers find the plan in force.
+/// Where workers find the plan in force; written once as long as there is no reload, which would put another one there.
 pub type PlanCell = ArcSwap<Plan>;
 
 /// A plan, and what keeps its credentials fresh.
@@ -122,8 +122,7 @@ fn build_route(
         Place::Header { .. } => None,
     };
     let places = || route.attach.iter().map(|attachment| &attachment.place);
-    let mut attached_headers: Vec<HeaderName> = places().filter_map(header_of).collect();
-    attached_headers.push(header::AUTHORIZATION);
+    let attached_headers: Vec<HeaderName> = places().filter_map(header_of).collect();
     Route {
         name: Arc::clone(&route.name),
         prefix: route.prefix.clone(),

@@ -142,7 +142,7 @@ impl Vitals {
         self.body_open.set(has_body);
         self.body_dropped.set(false);
         self.waits_for_body.set(false);
-        self.await_client();
+        self.arm_deadline();
         Rc::new(Turn {
             vitals: Rc::clone(self),
             request,
@@ -154,7 +154,7 @@ impl Vitals {
             (true, true) => self.awaits_head(),
             (open, _) => {
                 self.doing.set(if open { Doing::Rest } else { Doing::Idle });
-                self.await_client();
+                self.arm_deadline();
             }
         }
     }
@@ -179,7 +179,7 @@ impl Vitals {
 
     pub(super) fn waits_for_body(&self, waits: bool) {
         if self.waits_for_body.replace(waits) != waits {
-            self.await_client();
+            self.arm_deadline();
         }
     }
 
@@ -189,18 +189,18 @@ impl Vitals {
         }
         match self.doing.get() {
             Doing::Head if !blocked => self.awaits_head(),
-            _ => self.await_client(),
+            _ => self.arm_deadline(),
         }
     }
 
     /// The end is near: the rest of a body whose answer is given is not waited for.
     pub(super) fn drains(&self) {
         self.draining.set(true);
-        self.await_client();
+        self.arm_deadline();
     }
 
     /// The client has to do something, within the stall time-out; or only to be there.
-    pub(super) fn await_client(&self) {
+    pub(super) fn arm_deadline(&self) {
         match self.doing.get() {
             // It still takes its answer.
             _ if self.write_blocked.get() => self.watch.arm(self.limits.stall_timeout),
@@ -213,9 +213,9 @@ impl Vitals {
         }
     }
 
-    /// Whether a passed deadline only means that it is time to look for a client that has nothing to do but to wait for
-    /// its answer.
-    pub(super) fn looks_for_client(&self) -> bool {
+    /// Schedules a look for a client that has nothing to do but to wait for its answer; whether that is all that a passed
+    /// deadline means.
+    pub(super) fn schedule_look(&self) -> bool {
         let waits = self.waits_for_body.get() || self.write_blocked.get();
         let looks = self.doing.get() == Doing::Journey && !waits;
         if looks {

@@ -148,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// Closes what has been idle for too long, for ever.
+    /// Runs the sweeper for as long as the worker lives; at each tick, what has been idle for too long is closed.
     async fn sweep(&self) {
         let mut sleep = SleepWatch::new();
         let each_tick = || {

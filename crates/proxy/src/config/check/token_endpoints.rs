@@ -1,4 +1,4 @@
-//! `token_endpoints` of a route: what happens to calls of the platform's own token machines, as written or by who can
+//! `token_endpoints` of a route: what happens to calls of the platform's own token endpoints, as written or by who can
 //! call.
 
 use toml::Spanned;

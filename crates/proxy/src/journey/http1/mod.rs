@@ -68,8 +68,8 @@ enum Way {
     Leaving,
     /// It has gone out whole, or there was none.
     Left,
-    /// The upstream takes no more of it. Whether that was by a reset only one of who writes and who reads is told, so
-    /// that an end of the stream is no end of an answer any more.
+    /// The upstream takes no more of it. It may have reset the connection, which only the writer is told: an end of the
+    /// stream no longer counts as the end of an answer.
     Refused,
     /// It has broken off: nothing passes for the end of its answer.
     Cut,
@@ -180,7 +180,7 @@ impl Connection {
                                 }));
                             }
                         },
-                        Some((head, _)) if is_before_answer(head.status) => {
+                        Some((head, _)) if is_interim(head.status) => {
                             if let Some(leave) = &leave {
                                 has_leave = leave(head.status);
                             }
@@ -232,10 +232,10 @@ impl Connection {
     }
 
     /// Whether the upstream has neither closed an idle connection nor said anything on it: as the runtime knows it, or
-    /// the kernel (`now`). The runtime knows what was so when it last asked, which under load is several requests ago.
-    pub fn is_quiet(&self, now: bool) -> bool {
+    /// the kernel (`asks_kernel`). The runtime knows what was so when it last asked, which under load is several requests ago.
+    pub fn is_quiet(&self, asks_kernel: bool) -> bool {
         let stream = &mut *self.line.stream.borrow_mut();
-        (stream.is_drained() || gives_nothing(stream)) && (!now || says_nothing(stream))
+        (stream.is_drained() || gives_nothing(stream)) && (!asks_kernel || says_nothing(stream))
     }
 
     /// How much memory is kept for what the upstream says next, in bytes.
@@ -314,7 +314,7 @@ impl Line {
 }
 
 /// Whether another head follows, which is the answer's.
-pub fn is_before_answer(status: StatusCode) -> bool {
+pub fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncWriteExt as _, ReadBuf, duplex};
 use super::{
     super::{
         body::{LARGEST_TRAILERS, MOST_ODD, USUAL_SIZE_LINE},
-        is_before_answer,
+        is_interim,
     },
     *,
 };
@@ -69,7 +69,7 @@ fn ours(method: &Method, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Read, bo
     let head = loop {
         match reading.head() {
             Err(Malformed) => return (Read::None, false),
-            Ok(Some((head, _))) if is_before_answer(head.status) => {}
+            Ok(Some((head, _))) if is_interim(head.status) => {}
             Ok(Some((head, _))) => break head,
             Ok(None) if more(&mut reading) => {}
             Ok(None) => return (Read::None, false),
