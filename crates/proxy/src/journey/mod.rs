@@ -272,7 +272,7 @@ async fn steps(
         .headers(head, &client.peer(), listener.admission.tls)?;
     trip.is_handshake &= view.pools[route.upstream].streams.is_none();
     if trip.is_handshake {
-        upgrade::say(&mut head.headers);
+        upgrade::insert_headers(&mut head.headers);
     }
     let mut target = route.rewrite.target(route, &came, path);
 
@@ -320,7 +320,7 @@ async fn steps(
     respond::clean(&mut answer, names, route, upstream, &attached, tls, trip);
     if switches {
         answer.headers.remove(header::CONTENT_LENGTH);
-        upgrade::say(&mut answer.headers);
+        upgrade::insert_headers(&mut answer.headers);
     } else if route.rewrite.scrub_body && !passing.incoming.is_end_stream() {
         let scrub = Scrub::of(Survey::with(&answer.headers, names), &attached);
         passing.scrub = scrub.inspect_err(|_| {

@@ -70,7 +70,7 @@ pub fn is_handshake(head: &request::Parts, headers: Survey<'_>, has_body: bool) 
 }
 
 /// Says in the head of a handshake, or of the answer to it, what was taken out as the other connection's.
-pub fn say(headers: &mut HeaderMap) {
+pub fn insert_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static(UPGRADE));
     headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
 }

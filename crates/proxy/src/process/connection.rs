@@ -49,7 +49,7 @@ pub(super) async fn keep(stream: Stream, vitals: Rc<Vitals>, listener: usize, wo
         return over_http2(rest, &vitals, listener, worker).await;
     }
     loop {
-        if rest.read.is_empty() && !parked(&rest.stream, &vitals, &worker).await {
+        if rest.read.is_empty() && !wait_parked(&rest.stream, &vitals, &worker).await {
             return Box::pin(say_farewell(&mut rest.stream)).await;
         }
         let requests = carry_requests(rest, Rc::clone(&vitals), listener, Rc::clone(&worker));
@@ -102,7 +102,7 @@ async fn carry_requests(
         // request. It is looked for without reading instead.
         .half_close(true)
         .serve_connection(io, service);
-    match active(Box::new(connection), &vitals, &worker).await {
+    match drive(Box::new(connection), &vitals, &worker).await {
         Next::Closed => None,
         Next::Refused(io) => {
             linger(io.stream.into_inner(), &vitals, &worker).await;
@@ -181,7 +181,7 @@ fn over_http2(
 
 /// Waits for the first byte of the next request; `false` when the connection is to be closed. A request that is
 /// already there is served, even at the end.
-async fn parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
+async fn wait_parked(stream: &Stream, vitals: &Vitals, worker: &Worker) -> bool {
     vitals.parks();
     poll_fn(|cx| {
         if let Poll::Ready(readable) = stream.poll_readable(cx) {
@@ -228,7 +228,7 @@ enum Stop {
 }
 
 /// Drives hyper's connection until it ends or is to go on in another way.
-async fn active<S, B>(
+async fn drive<S, B>(
     mut connection: Box<http1::Connection<Watched, S>>,
     vitals: &Vitals,
     worker: &Worker,

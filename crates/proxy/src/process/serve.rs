@@ -122,7 +122,7 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
         worker_lost,
     };
     control.run(admin_sockets, stops)?;
-    workers.into_iter().try_for_each(part)?;
+    workers.into_iter().try_for_each(join_worker)?;
     tracing::info!("ended");
     Ok(())
 }
@@ -132,10 +132,10 @@ pub fn serve(config: &Config, stops: Stops) -> Result<(), ServeError> {
     clippy::disallowed_methods,
     reason = "this thread has nothing else to do any more"
 )]
-fn part(worker: JoinHandle<()>) -> Result<(), ServeError> {
+fn join_worker(worker: JoinHandle<()>) -> Result<(), ServeError> {
     let told = Instant::now();
     while !worker.is_finished() {
-        if told.elapsed() > PARTING {
+        if told.elapsed() > JOIN_TIME {
             return Err(ServeError::WorkerStuck);
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -245,7 +245,7 @@ impl Drop for SocketFiles {
 }
 
 /// How long a worker may take to end once all that it does has been dropped.
-const PARTING: Duration = Duration::from_secs(5);
+const JOIN_TIME: Duration = Duration::from_secs(5);
 
 /// How long a connection is quiet before it is parked: above what lies between two requests of a busy client, for which
 /// the change would have to be paid each time.
