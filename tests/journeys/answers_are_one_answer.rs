@@ -84,7 +84,7 @@ fn malformed_answers_are_502_and_their_connection_ends() {
         for then in [Then::Ends, Then::Goes] {
             let world = World::new();
             let (origin, connections) = answering(answer.as_bytes(), then);
-            let proxy = origin.proxied(&world, "", "first_byte_timeout = '1s'", "");
+            let proxy = origin.proxied(&world, "", "first_byte_timeout = '4s'", "");
             let got = odd(&proxy, "GET");
             let seen = format!("{}: {}", shown(answer.as_bytes()), shown(&got));
             let Read::Whole(message, _) = strict::answer(&got, false, true) else {

@@ -137,7 +137,7 @@ fn the_end_of_the_process_cuts_no_answer_before_pipelined_requests() {
 #[test]
 fn a_client_that_does_not_end_is_not_waited_for() {
     let world = World::new();
-    let proxy = in_front_of(&world, refusing(2), "", "stall_timeout = '1s'");
+    let proxy = in_front_of(&world, refusing(2), "", "stall_timeout = '8s'");
     let open = "watsonx_auth_proxy_connections{listener=\"local\"}";
     let mut client = client::connect(proxy.address());
     client.write_all(&[GET, b"\r\n"].concat()).unwrap();

@@ -74,11 +74,6 @@ impl Choosy {
         self.0.lock().unwrap().bodies.clone()
     }
 
-    /// Refuses whatever token comes next.
-    pub(crate) fn refuse_next(&self) {
-        self.0.lock().unwrap().refused = None;
-    }
-
     pub(crate) fn requests(&self) -> usize {
         self.0.lock().unwrap().heads.len()
     }

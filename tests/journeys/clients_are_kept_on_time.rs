@@ -67,8 +67,7 @@ fn slow_heads_idle_and_stalled_clients_are_closed() {
     let world = World::new();
     let proxy = world.start(HASTY);
     proxy.ready();
-    let closed_after = |stream: &mut std::net::TcpStream| {
-        let began = Instant::now();
+    let closed_after = |began: Instant, stream: &mut std::net::TcpStream| {
         assert!(client::is_closed(stream));
         began.elapsed()
     };
@@ -77,34 +76,41 @@ fn slow_heads_idle_and_stalled_clients_are_closed() {
         assert!(bounds.contains(&took), "{what}: {took:?}");
     };
 
+    let began = Instant::now();
     let mut slow_head = client::connect(proxy.address());
     slow_head.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     between(
         900,
-        closed_after(&mut slow_head),
+        closed_after(began, &mut slow_head),
         "a head that does not end",
     );
 
     let mut idle = client::connect(proxy.address());
+    let began = Instant::now();
     idle.write_all(b"GET /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     read_one(&mut idle);
-    between(2900, closed_after(&mut idle), "a connection that is idle");
+    between(
+        2900,
+        closed_after(began, &mut idle),
+        "a connection that is idle",
+    );
 
+    let began = Instant::now();
     let mut silent = client::connect(proxy.address());
     between(
         1900,
-        closed_after(&mut silent),
+        closed_after(began, &mut silent),
         "a connection that never says anything",
     );
 
     let mut stalled = client::connect(proxy.address());
+    let began = Instant::now();
     stalled
         .write_all(
             b"POST /simulator/mirror HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc",
         )
         .unwrap();
-    let began = Instant::now();
     while matches!(std::io::Read::read(&mut stalled, &mut [0; 4096]), Ok(size) if size > 0) {}
     between(900, began.elapsed(), "a body that does not go on");
     world.end(proxy);

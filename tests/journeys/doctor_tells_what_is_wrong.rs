@@ -7,7 +7,7 @@ use simulator::{Options, Simulator};
 
 use crate::{
     proxy::{USUAL_ROUTES, World, assert_no_secret, run},
-    scripted::{scripted, tls_server},
+    scripted::{Nobody, scripted, tls_server},
 };
 
 /// The end, what was printed with what differs from run to run masked, and proof that no secret is in it.
@@ -206,9 +206,8 @@ fn a_certificate_that_signs_itself_is_pinned_as_told() {
 fn a_dead_server_a_wrong_name_and_a_wrong_key() {
     let world = World::new();
     let config = world.config("", USUAL_ROUTES);
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = format!("https://{}", socket.local_addr().unwrap());
-    drop(socket);
+    let nobody = Nobody::new();
+    let dead = format!("https://{}", nobody.address());
     let (code, output) = doctor(
         &world,
         &config.replace(&world.simulator.platform_url(), &dead),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     client::{self, Answer, pause},
     proxy::World,
-    scripted::{in_front_of, scripted},
+    scripted::{Nobody, in_front_of, scripted},
 };
 
 fn assert_fault(answer: &Answer, status: u16, code: &str) {
@@ -35,11 +35,8 @@ fn assert_fault(answer: &Answer, status: u16, code: &str) {
 #[test]
 fn nobody_there() {
     let world = World::new();
-    let unused = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let proxy = in_front_of(&world, unused, "", "");
+    let nobody = Nobody::new();
+    let proxy = in_front_of(&world, nobody.address(), "", "");
     let answer = proxy.get("/", &["X-Request-Id: mine"]);
     assert_fault(&answer, 502, "upstream_unreachable");
     assert_eq!(answer.header("x-request-id"), Some("mine"));

@@ -119,9 +119,12 @@ route.platform = { path = "/", upstream = "platform", attach = "platform" }
     fs::write(outside.path().join("key"), KEY).unwrap();
     mount(&world, outside.path());
     eventually("it is withdrawn", || (status() == 401).then_some(()));
-    let printed = proxy.printed();
-    let told = printed.lines().find(|line| line.contains("is withdrawn"));
-    assert!(told.unwrap().contains("restart"), "{printed}");
+    eventually("it is told", || {
+        let printed = proxy.printed();
+        let told = printed.lines().find(|line| line.contains("is withdrawn"))?;
+        assert!(told.contains("restart"), "{told}");
+        Some(())
+    });
     proxy.end([world.secrets(), vec![KEY.to_owned()]].concat());
 }
 

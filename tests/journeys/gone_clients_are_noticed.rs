@@ -92,10 +92,20 @@ const TLS: &str = "tls = { certificate = 'tls.crt', key = 'tls.key' }";
 /// Half of what lies between two looks for clients that are not heard.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// An upstream that tells when the connection of a request has ended. It says nothing, or without end.
-fn upstream_that_hears() -> (SocketAddr, Receiver<()>) {
+/// What an upstream tells of a request.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    /// It has come.
+    Head,
+    /// Its connection has ended.
+    End,
+}
+
+/// An upstream that tells what it hears of a request. It says nothing, or without end.
+fn upstream_that_hears() -> (SocketAddr, Receiver<Heard>) {
     let (tell, heard) = mpsc::channel();
     let address = scripted(move |stream, head| {
+        let _ = tell.send(Heard::Head);
         match head.starts_with("GET /endless") {
             true => {
                 let _ =
@@ -104,24 +114,23 @@ fn upstream_that_hears() -> (SocketAddr, Receiver<()>) {
             }
             false => while matches!(stream.read(&mut [0; 1024]), Ok(1..)) {},
         }
-        let _ = tell.send(());
+        let _ = tell.send(Heard::End);
     });
     (address, heard)
 }
 
 /// How long it takes until the upstream hears that a client has gone: the second shortest of a few tries, for a machine may
 /// have other things to do.
-fn heard_after<C>(heard: &Receiver<()>, come: impl Fn() -> C, go: impl Fn(&mut C)) -> Duration {
+fn heard_after<C>(heard: &Receiver<Heard>, come: impl Fn() -> C, go: impl Fn(&mut C)) -> Duration {
     let mut tries = [(); 4].map(|()| {
         let mut client = come();
+        let next = || heard.recv_timeout(client::PATIENCE).expect("something");
+        assert_eq!(next(), Heard::Head);
         // All that it says is on its way, and the proxy waits.
         pause(Duration::from_millis(300));
         let began = Instant::now();
         go(&mut client);
-        let patience = Duration::from_secs(60);
-        heard
-            .recv_timeout(patience)
-            .expect("the upstream hears of it");
+        assert_eq!(next(), Heard::End);
         began.elapsed()
     });
     tries.sort();

@@ -18,6 +18,7 @@ use tonic::{
 
 use crate::{
     proxy::{Proxy, World},
+    scripted::Nobody,
     streams::{pause, within},
 };
 
@@ -305,13 +306,10 @@ async fn errors_and_deadlines_are_the_servers_and_the_clients_own() {
 #[tokio::test]
 async fn a_fault_of_the_proxy_is_a_status_to_grpc_clients() {
     let world = World::new();
-    let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    let nobody = Nobody::new();
     let proxy = start(
         &world,
-        &format!("url = 'http://{nobody}'\nplain_http = true"),
+        &format!("url = 'http://{}'\nplain_http = true", nobody.address()),
         "",
     );
     let mut grpc = channel(&world, &proxy, false).await;

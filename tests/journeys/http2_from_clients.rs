@@ -270,9 +270,9 @@ async fn a_stalled_stream_is_reset_alone_and_an_idle_connection_is_closed() {
     );
 
     let request = Request::get(uri("/large")).body(()).unwrap();
+    let began = Instant::now();
     let (answer, _) = client.0.clone().send_request(request, true).unwrap();
     let mut body = within(answer).await.unwrap().into_body();
-    let began = Instant::now();
     let error = within(async {
         // Everything that is there, but no room for more.
         loop {
@@ -294,6 +294,7 @@ async fn a_stalled_stream_is_reset_alone_and_an_idle_connection_is_closed() {
     assert_eq!(within(slow).await.unwrap().unwrap().status, StatusCode::OK);
 
     let began = Instant::now();
+    assert_eq!(client.get("/").await.unwrap().status, StatusCode::OK);
     let mut sender = client.0.clone();
     within(async {
         while sender.clone().ready().await.is_ok() {

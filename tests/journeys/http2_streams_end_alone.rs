@@ -72,7 +72,7 @@ async fn a_reset_answer_is_cut_and_a_late_one_costs_no_other() {
                     pause(Duration::from_secs(600)).await;
                 }
                 "/base/slow" => {
-                    pause(Duration::from_millis(700)).await;
+                    pause(Duration::from_millis(100)).await;
                     respond(&mut answer, ok(), "slow");
                 }
                 path => {
@@ -88,7 +88,7 @@ async fn a_reset_answer_is_cut_and_a_late_one_costs_no_other() {
             }
         })
     });
-    let keys = format!("{HTTP2}\nfirst_byte_timeout = '1s'\nidle_timeout = '1s'");
+    let keys = format!("{HTTP2}\nfirst_byte_timeout = '5s'\nidle_timeout = '1s'");
     let proxy = in_front_of(&world, address, &keys, "");
     let client = Http2::connect(proxy.address()).await;
     let late = client.clone();

@@ -128,7 +128,8 @@ async fn requests_share_a_connection_up_to_the_upstreams_limit() {
     let world = World::new();
     let address = upstream(4, |_, _, mut answer| {
         Box::pin(async move {
-            pause(Duration::from_millis(300)).await;
+            // All of a round have come by then.
+            pause(Duration::from_millis(1500)).await;
             respond(&mut answer, ok(), "ok");
         })
     });

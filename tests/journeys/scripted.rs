@@ -11,6 +11,7 @@ use rustls::{
     ServerConfig, ServerConnection,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     client,
@@ -63,6 +64,28 @@ pub(crate) fn tls_server(
         }
     });
     address
+}
+
+/// An address at which nobody listens, and where nobody else can as long as this is there.
+pub(crate) struct Nobody(Socket);
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// From now on somebody does.
+    pub(crate) fn listen(self) -> TcpListener {
+        self.0.listen(128).unwrap();
+        self.0.into()
+    }
 }
 
 /// The next head on a connection, byte by byte, so that nothing of what follows is taken; `None` at its end.

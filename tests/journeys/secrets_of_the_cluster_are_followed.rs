@@ -11,7 +11,7 @@ use simulator::cluster::{Cluster, Verb, WatchEnd, kubeconfig};
 use crate::{
     client::eventually,
     proxy::{Proxy, World},
-    scripted::scripted,
+    scripted::{Nobody, scripted},
 };
 
 const NAMESPACE: &str = "ibm-licensing";
@@ -232,12 +232,8 @@ value = {{ kubernetes_secret = {{ namespace = "{NAMESPACE}", name = "other", key
 #[test]
 fn an_api_that_fails_costs_nothing_but_news() {
     let world = World::new();
-    // An address where nobody listens yet.
-    let address = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
-    };
-    lead_to(&world, address);
+    let nobody = Nobody::new();
+    lead_to(&world, nobody.address());
     let pair = start(&world);
     let proxy = &pair.0;
     eventually("the refused connection in the log", || {
@@ -248,7 +244,7 @@ fn an_api_that_fails_costs_nothing_but_news() {
     });
     assert_eq!(proxy.get("/license/products", &[]).status, 503);
 
-    let cluster = Cluster::start_at(address).unwrap();
+    let cluster = Cluster::start_on(nobody.listen()).unwrap();
     cluster.put(NAMESPACE, NAME, &[("token", TOKENS[0])]);
     until_sent(&pair, TOKENS[0]);
 

@@ -1,7 +1,7 @@
 //! The admin addresses: `/livez`, `/readyz` and `/metrics`, read-only, never a path on a listener.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     net::SocketAddr,
     rc::Rc,
@@ -44,6 +44,9 @@ pub struct Admin {
     pub workers: Vec<mpsc::UnboundedSender<Question>>,
     /// How far the end has come.
     pub phase: PhaseReceiver,
+    /// What each worker said last: of one that does not answer in time that is told, since to Prometheus a counter that goes
+    /// back is a new process.
+    pub last: RefCell<Vec<Counts>>,
     /// The listeners that show a certificate, and when each ends.
     pub certificates: Vec<(Arc<str>, SystemTime)>,
     /// Defences that were given up by name.
@@ -238,11 +241,12 @@ impl Admin {
             })
             .collect();
         let end = Instant::now() + PATIENCE;
-        for answered in asked {
+        for (index, answered) in asked.into_iter().enumerate() {
             match timeout_at(end, answered).await {
-                Ok(Ok(of_worker)) => counts.add(of_worker),
+                Ok(Ok(of_worker)) => self.last.borrow_mut()[index] = of_worker,
                 _ => silent += 1,
             }
+            counts.add(self.last.borrow()[index].clone());
         }
         (counts, silent)
     }
@@ -281,3 +285,38 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_counts_of_a_worker_that_does_not_answer_do_not_go_back() {
+        let (sends, mut asked) = mpsc::unbounded_channel();
+        let admin = Admin {
+            feeds: Vec::new(),
+            routes: Vec::new(),
+            workers: vec![sends],
+            phase: watch::channel(Phase::Serving).1,
+            last: RefCell::new(vec![Counts::default()]),
+            certificates: Vec::new(),
+            waivers: Vec::new(),
+        };
+        let worker = async {
+            let Some(Question::Counts(answer)) = asked.recv().await else {
+                panic!("a question");
+            };
+            let mut counts = Counts::default();
+            counts.opened.insert("platform".into(), 7);
+            answer.send(counts).unwrap();
+        };
+        let ((counts, silent), ()) = tokio::join!(admin.ask_workers(), worker);
+        assert_eq!((counts.opened["platform"], silent), (7, 0));
+        for _ in 0..2 {
+            let (counts, silent) = admin.ask_workers().await;
+            assert_eq!((counts.opened["platform"], silent), (7, 1));
+        }
+    }
+}

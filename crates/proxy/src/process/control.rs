@@ -1,6 +1,7 @@
 //! The control thread: keepers, admin addresses, and the phases of the end.
 
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -23,7 +24,7 @@ use super::{
     shutdown::{Phase, PhaseSender, Stops},
     worker::Question,
 };
-use crate::config::Config;
+use crate::{config::Config, tally::Counts};
 
 /// Everything that the control thread looks after.
 #[derive(Debug)]
@@ -171,6 +172,7 @@ impl Control<'_> {
             feeds: self.feeds.clone(),
             routes: routes.collect(),
             workers: self.questions.clone(),
+            last: RefCell::new(vec![Counts::default(); self.questions.len()]),
             phase: self.phase.subscribe(),
             certificates: self.certificates.clone(),
             waivers: self.config.waivers.clone(),

@@ -78,15 +78,14 @@ impl Cluster {
     /// # Errors
     /// Fails when it cannot listen.
     pub fn start() -> io::Result<Self> {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+        Self::start_on(TcpListener::bind(("127.0.0.1", 0))?)
     }
 
-    /// Starts one at this address.
+    /// Starts one that listens here.
     ///
     /// # Errors
-    /// Fails when it cannot listen there.
-    pub fn start_at(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+    /// Fails when its address is not known.
+    pub fn start_on(listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let served = Arc::clone(&shared);

@@ -8,7 +8,11 @@ use token_source::{
     credential::{Proof, Text},
     exchange::ExchangeError,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpSocket},
+    time::sleep,
+};
 
 use crate::{
     authorize,
@@ -74,9 +78,10 @@ async fn redirects_are_not_followed_and_patience_is_asked_for() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else is, and not listening.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let (_file, secret) = secret_file();
     let error = attempt(Kind::Cp4d {
         origin: Origin::parse(&url, Arc::default()).unwrap(),

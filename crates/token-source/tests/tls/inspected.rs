@@ -75,9 +75,10 @@ async fn each_reason_for_distrust_is_told_apart() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_or_speaks_no_tls() {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Bound, so that nobody else is, and not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
-    drop(socket);
     let found = inspect(&origin(address, Trust::default()), LIMIT).await;
     assert!(found.tls.is_none() && found.tried.iter().all(|(_, outcome)| outcome.is_err()));
 
