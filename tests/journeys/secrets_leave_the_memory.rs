@@ -10,8 +10,8 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    io::Write as _,
+    net::TcpListener,
     os::unix::fs::FileExt as _,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -25,6 +25,7 @@ use rustix::process::Signal;
 use crate::{
     client::{connect, eventually, pause, read_one},
     proxy::{Proxy, World},
+    scripted::head,
 };
 
 /// Renewed after 7 s at the earliest.
@@ -94,19 +95,19 @@ fn an_answer_is_gone_while_the_next_is_awaited() {
     let mut client = connect(proxy.address());
     client.write_all(REQUEST).unwrap();
     let (mut upstream, _) = upstream.accept().unwrap();
-    read_head(&mut upstream);
+    head(&mut upstream).unwrap();
     pause(SETTLED);
     let before = Memory::at_rest(&proxy).places(&token).len();
     assert!(before > 0);
     let body = BODY.repeat(100);
     let length = body.len();
-    let head = format!("HTTP/1.1 200 OK\r\nServer: {token}\r\nContent-Length: {length}\r\n\r\n");
-    write!(upstream, "{head}{body}").unwrap();
+    let told = format!("HTTP/1.1 200 OK\r\nServer: {token}\r\nContent-Length: {length}\r\n\r\n");
+    write!(upstream, "{told}{body}").unwrap();
     assert_eq!(read_one(&mut client).text(), body);
 
     // The connection to the upstream is in use again at once, and nothing comes.
     client.write_all(REQUEST).unwrap();
-    read_head(&mut upstream);
+    head(&mut upstream).unwrap();
     pause(SETTLED);
     let memory = Memory::at_rest(&proxy);
     assert_eq!(memory.places(BODY), Vec::<String>::new());
@@ -131,15 +132,6 @@ fn ask(proxy: &Proxy, goes_on: &AtomicBool, times: usize) {
         }
         stream.write_all(REQUEST).unwrap();
         assert_eq!(read_one(&mut stream).status, 200);
-    }
-}
-
-fn read_head(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
     }
 }
 
