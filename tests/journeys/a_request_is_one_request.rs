@@ -195,7 +195,7 @@ listener.local = { address = "127.0.0.1:0" }
 [upstream.hasty]
 url = "PLATFORM"
 tls = { ca = "ca.crt" }
-first_byte_timeout = "1s"
+first_byte_timeout = "3s"
 [route.hasty]
 path = "/"
 upstream = "hasty"
@@ -209,7 +209,7 @@ attach = "platform"
     stream
         .write_all(b"POST /simulator/status/200 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nhalf")
         .unwrap();
-    pause(Duration::from_millis(2600));
+    pause(Duration::from_secs(7));
     stream.write_all(b"half").unwrap();
     assert_eq!(read_one(&mut stream).status, 200);
     world.end(proxy);

@@ -154,7 +154,7 @@ async fn what_a_client_calls_off_ends_upstream_and_never_looks_whole() {
         let (answer, mut body) = client.begin(Request::post(uri("/")).body(()).unwrap());
         body.send_data(Bytes::from_static(b"abc"), false).unwrap();
         within(begins.recv()).await.unwrap();
-        pause(Duration::from_millis(300)).await;
+        pause(Duration::from_secs(1)).await;
         body.send_reset(reason);
         let got = within(got.recv()).await.unwrap();
         assert_eq!(
