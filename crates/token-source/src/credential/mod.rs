@@ -63,6 +63,8 @@ pub enum Kind {
         username: Text,
         /// The user's password.
         password: Location,
+        /// Tenant of a multi-tenant platform.
+        account_id: Option<Text>,
     },
     /// `ZenApiKey base64(username:api_key)`; no exchange.
     ZenApiKey {
@@ -190,10 +192,13 @@ impl Kind {
                 password,
                 account_id,
                 ..
+            }
+            | Self::Cp4dLdap {
+                username,
+                password,
+                account_id,
+                ..
             } => user_places(username, account_id.as_ref(), (PASSWORD, password)),
-            Self::Cp4dLdap {
-                username, password, ..
-            } => user_places(username, None, (PASSWORD, password)),
             Self::ZenApiKey { username, secret } | Self::Basic { username, secret } => {
                 user_places(username, None, (SECRET, secret))
             }

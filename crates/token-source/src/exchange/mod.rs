@@ -98,10 +98,12 @@ pub fn from_settings(settings: &Settings) -> Box<dyn Exchange> {
             origin,
             username,
             password,
+            account_id,
         } => Box::new(cp4d_ldap::Cp4dLdap {
             platform: Connector::new(origin),
             username,
             password,
+            account_id,
             fallback,
         }),
         Kind::ZenApiKey { username, secret } | Kind::Basic { username, secret } => {

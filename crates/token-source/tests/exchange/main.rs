@@ -82,26 +82,26 @@ async fn cp4d_posts_a_key_or_a_password_to_authorize() {
 
 #[tokio::test]
 async fn cp4d_ldap_posts_a_password_to_signin() {
-    let (_file, password) = secret_file();
-    let server = Server::start(vec![token(r#"{"message":"Success","token":"t1"}"#)]).await;
-    let username = literal("user");
-    let grant = attempt(Kind::Cp4dLdap {
-        origin: server.origin(""),
-        username,
-        password,
-    })
-    .await
-    .unwrap();
-    assert_eq!(value(&grant), "t1");
-    let request = &server.requests()[0];
-    assert!(
-        request.starts_with("POST /v1/preauth/signin HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert_eq!(
-        body_of(request),
-        r#"{"username":"user","password":"c4nary-s3cret&=+%\""}"#
-    );
+    for (account_id, sent) in [(None, ""), (Some("1000"), r#","account_id":"1000""#)] {
+        let (_file, password) = secret_file();
+        let server = Server::start(vec![token(r#"{"message":"Success","token":"t1"}"#)]).await;
+        let grant = attempt(Kind::Cp4dLdap {
+            origin: server.origin(""),
+            username: literal("user"),
+            password,
+            account_id: account_id.map(literal),
+        })
+        .await
+        .unwrap();
+        assert_eq!(value(&grant), "t1");
+        let request = &server.requests()[0];
+        assert!(
+            request.starts_with("POST /v1/preauth/signin HTTP/1.1\r\n"),
+            "{request}"
+        );
+        let expected = format!(r#"{{"username":"user","password":"c4nary-s3cret&=+%\""{sent}}}"#);
+        assert_eq!(body_of(request), expected);
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ async fn what_an_answer_held_is_not_repeated_by_a_later_step() {
             origin: server.origin(""),
             username: literal("svc"),
             password,
+            account_id: None,
         },
         lifetime: None,
         wait_for_token: None,

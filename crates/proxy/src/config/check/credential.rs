@@ -207,12 +207,14 @@ fn cp4d_iam(table: &mut Table<'_>, home: Option<&Home>, place: &str) -> Option<K
 
 fn cp4d_ldap(table: &mut Table<'_>, home: Option<&Home>) -> Option<Kind> {
     let username = required_username(table);
+    let account_id = optional_text(table, "account_id");
     let password = password_only(table, "cp4d_ldap");
     refuse_needless_waiver(table, home, None);
     Some(Kind::Cp4dLdap {
         origin: home?.login.clone()?,
         username: username?,
         password: password?,
+        account_id: account_id?,
     })
 }
 
