@@ -54,7 +54,8 @@ def targets(counts_kernel: bool) -> list[Target]:
         Target(https, 0.80, peer=HAPROXY, uncounted=of_tls),
         Target(https, 0.34, peer=ENVOY, uncounted=of_tls),
         Target(instructions(QUERY, counts_kernel), 1.03, baseline=plain, uncounted=of_plain),
-        Target(instructions(BIG, True) if counts_kernel else BIG_TIME, 1.00, peer=ENVOY),
+        # 0.92 to 1.06 on 2026-11-22: the same, nearly all of it the kernel's.
+        Target(instructions(BIG, True) if counts_kernel else BIG_TIME, 1.00, peer=ENVOY, held_at=1.10),
         Target(IDLE, 2),
         Target(IDLE_TLS, 12),
         # 8.8 to 10.2: how many pages of the binary come with each that is touched is the kernel's choice.
