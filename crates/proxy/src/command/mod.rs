@@ -16,7 +16,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Environment, FlagForm, Loaded, Report, Source},
+    config::{Config, Environment, FlagForm, Loaded, Report, Source},
     panics::tell_places_alone,
     process::harden::hide,
 };
@@ -168,16 +168,14 @@ fn with_configuration(
     instead: InsteadOfFile,
     run: impl FnOnce(&Loaded) -> ExitCode,
 ) -> ExitCode {
-    with_source(config, instead, |source| match crate::config::Config::load(
-        source,
-        false,
-        &Environment::of_process(),
-    ) {
-        Ok(loaded) => {
-            hide(&loaded.config);
-            run(&loaded)
+    with_source(config, instead, |source| {
+        match Config::load(source, false, &Environment::of_process()) {
+            Ok(loaded) => {
+                hide(&loaded.config);
+                run(&loaded)
+            }
+            Err(report) => refuse(&report),
         }
-        Err(report) => refuse(&report),
     })
 }
 

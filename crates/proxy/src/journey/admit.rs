@@ -142,8 +142,8 @@ impl Admission {
     /// Lets the caller in, or names the rule that turns it away.
     ///
     /// # Errors
-    /// `bad_request` for framing that can be read in two ways, and a missing, repeated or contradicted `Host`; `method_not_allowed` for `TRACE` and
-    /// `CONNECT`; `caller_not_allowed` by the rules of host, origin and user.
+    /// `bad_request` for framing that can be read in two ways, and a missing, repeated or contradicted `Host`;
+    /// `method_not_allowed` for `TRACE` and `CONNECT`; `caller_not_allowed` by the rules of host, origin and user.
     pub fn admit(
         &self,
         peer: &Peer,

@@ -26,9 +26,7 @@ pub(crate) fn listen_address(text: &str) -> Result<Written, Wrong> {
             Ok(Written::Unix(path.to_owned()))
         };
     }
-    if let Some(port) = text.strip_prefix("localhost:")
-        && let Ok(port) = port.parse()
-    {
+    if let Some(port) = port_of_localhost(text) {
         let both = [
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -42,9 +40,9 @@ pub(crate) fn listen_address(text: &str) -> Result<Written, Wrong> {
 
 /// Reads an address that only this machine can reach; `localhost` is 127.0.0.1.
 pub(crate) fn loopback_address(text: &str) -> Result<SocketAddr, Wrong> {
-    let address = match text.strip_prefix("localhost:").map(str::parse) {
-        Some(Ok(port)) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
-        _ => socket_address(text)?,
+    let address = match port_of_localhost(text) {
+        Some(port) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+        None => socket_address(text)?,
     };
     if address.ip().is_loopback() {
         Ok(address)
@@ -54,6 +52,10 @@ pub(crate) fn loopback_address(text: &str) -> Result<SocketAddr, Wrong> {
             "127.0.0.1:9090; what kubelet and Prometheus need is served at `probes`",
         ))
     }
+}
+
+fn port_of_localhost(text: &str) -> Option<u16> {
+    text.strip_prefix("localhost:")?.parse().ok()
 }
 
 /// Reads `127.0.0.1:8080` or `[::1]:8080`.

@@ -232,7 +232,8 @@ impl Connection {
     }
 
     /// Whether the upstream has neither closed an idle connection nor said anything on it: as the runtime knows it, or
-    /// the kernel (`asks_kernel`). The runtime knows what was so when it last asked, which under load is several requests ago.
+    /// the kernel (`asks_kernel`). The runtime knows what was so when it last asked, which under load is several requests
+    /// ago.
     pub fn is_quiet(&self, asks_kernel: bool) -> bool {
         let stream = &mut *self.line.stream.borrow_mut();
         (stream.is_drained() || gives_nothing(stream)) && (!asks_kernel || says_nothing(stream))

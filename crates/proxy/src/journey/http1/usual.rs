@@ -13,7 +13,7 @@ pub(super) type Lines = SmallVec<[HeaderValue; 1]>;
 #[derive(Debug, Default)]
 pub struct Usual {
     /// By `place`; none before the first head.
-    places: Vec<Known>,
+    places: Vec<Option<Known>>,
 }
 
 #[derive(Debug, Clone)]
@@ -21,9 +21,8 @@ struct Known {
     /// As it came, in any case.
     spelled: Box<[u8]>,
     name: HeaderName,
-    /// Empty at first.
-    value: HeaderValue,
-    keeps_value: bool,
+    /// Its last value, empty at first; `None` where none is kept.
+    value: Option<HeaderValue>,
 }
 
 impl Usual {
@@ -57,42 +56,36 @@ impl Usual {
     ) -> Result<(HeaderName, HeaderValue), Malformed> {
         let spelled = line.name.as_bytes();
         if self.places.is_empty() {
-            self.places = vec![Known::nothing(); PLACES];
+            self.places = vec![None; PLACES];
         }
-        let known = &mut self.places[place(spelled)];
-        if known.spelled.is_empty() && spelled.len() <= LONGEST_NAME {
-            let name = HeaderName::from_bytes(spelled).map_err(|_| Malformed)?;
-            *known = Known {
-                spelled: spelled.into(),
-                keeps_value: KEPT.contains(&name),
-                name,
-                ..Known::nothing()
-            };
-        }
-        if *known.spelled != *spelled {
+        let known = match &mut self.places[place(spelled)] {
+            Some(known) if *known.spelled == *spelled => known,
+            free @ None if spelled.len() <= LONGEST_NAME => free.insert(Known::new(spelled)?),
             // Who came first stays: two that take each other's place would cost more than they save.
-            return header(line, read);
+            _ => return header(line, read),
+        };
+        let name = known.name.clone();
+        match &mut known.value {
+            Some(last) if last.as_bytes() == line.value => Ok((name, last.clone())),
+            Some(last) if line.value.len() <= LONGEST_VALUE => {
+                // A copy: the value itself would hold all that was read with it.
+                *last = HeaderValue::from_bytes(line.value).map_err(|_| Malformed)?;
+                Ok((name, value(line, read)?))
+            }
+            _ => Ok((name, value(line, read)?)),
         }
-        if known.keeps_value && known.value.as_bytes() == line.value {
-            return Ok((known.name.clone(), known.value.clone()));
-        }
-        let value = value(line, read)?;
-        if known.keeps_value && line.value.len() <= LONGEST_VALUE {
-            // A copy: the value itself would hold all that was read with it.
-            known.value = HeaderValue::from_bytes(line.value).map_err(|_| Malformed)?;
-        }
-        Ok((known.name.clone(), value))
     }
 }
 
 impl Known {
-    fn nothing() -> Self {
-        Self {
-            spelled: Box::default(),
-            name: header::CONNECTION,
-            value: HeaderValue::from_static(""),
-            keeps_value: false,
-        }
+    fn new(spelled: &[u8]) -> Result<Self, Malformed> {
+        let name = HeaderName::from_bytes(spelled).map_err(|_| Malformed)?;
+        let value = KEPT.contains(&name).then(|| HeaderValue::from_static(""));
+        Ok(Self {
+            spelled: spelled.into(),
+            name,
+            value,
+        })
     }
 }
 
@@ -199,7 +192,8 @@ mod tests {
         let lines = lines.map(|name| (name.to_owned(), "a".to_owned()));
         let mut usual = Usual::default();
         read(&mut usual, &lines).unwrap();
-        let kept = usual.places.iter().filter(|known| !known.value.is_empty());
+        let known = usual.places.iter().flatten();
+        let kept = known.filter(|known| known.value.as_ref().is_some_and(|value| value == "a"));
         let kept: Vec<_> = kept.map(|known| known.name.as_str()).collect();
         assert_eq!(kept, ["server"]);
     }
