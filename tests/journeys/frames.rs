@@ -1,8 +1,8 @@
 //! Raw HTTP/2 frames, right and wrong, over a socket.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
     time::Duration,
@@ -65,6 +65,14 @@ impl Wire {
 
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
         self.send(&frame(kind, flags, stream, payload))
+    }
+
+    /// Says no more, and waits until the other side has closed the connection as well.
+    pub(crate) fn close(&mut self) {
+        // It may be gone already.
+        let _ = self.0.shutdown(Shutdown::Write);
+        self.0.set_read_timeout(Some(client::PATIENCE)).unwrap();
+        let _ = io::copy(&mut self.0, &mut io::sink());
     }
 
     /// The next frame; `None` at the end of the connection, or when none comes in time.

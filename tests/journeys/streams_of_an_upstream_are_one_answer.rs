@@ -3,6 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -33,11 +34,19 @@ fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
     [head, frame(DATA, END_STREAM, stream, body)].concat()
 }
 
-/// An upstream that says these bytes to the first request on its first connection, and then goes on as if nothing were;
-/// and how many connections it had.
-fn odd(bytes: Vec<u8>, closes: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+/// An upstream that says these bytes to the first request on its first connection, and then goes on as if nothing were.
+struct Odd {
+    address: SocketAddr,
+    /// How many it had.
+    connections: Arc<AtomicUsize>,
+    /// Tells when the first one was closed on both sides, where it is.
+    closed: mpsc::Receiver<()>,
+}
+
+fn odd(bytes: Vec<u8>, closes: bool) -> Odd {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
+    let (tell, closed) = mpsc::channel();
     let address = upstream(move |wire| {
         let mut is_odd = counted.fetch_add(1, Ordering::SeqCst) == 0;
         while let Some(request) = wire.until(&[HEADERS]) {
@@ -45,13 +54,24 @@ fn odd(bytes: Vec<u8>, closes: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>)
                 true => bytes.clone(),
                 false => answer(request.stream, CLEAN),
             };
-            if !wire.send(&said) || (is_odd && closes) {
+            let goes_on = wire.send(&said);
+            if is_odd && closes {
+                wire.close();
+                // Nobody may want to know.
+                let _ = tell.send(());
+                return;
+            }
+            if !goes_on {
                 return;
             }
             is_odd = false;
         }
     });
-    (address, connections)
+    Odd {
+        address,
+        connections,
+        closed,
+    }
 }
 
 fn head(fields: &[(&str, &str)]) -> Vec<u8> {
@@ -168,8 +188,8 @@ fn what_is_no_answer_is_502_and_the_next_request_has_its_own() {
     for (what, bytes) in cases {
         for closes in [true, false] {
             let world = World::new();
-            let (address, connections) = odd(bytes.clone(), closes);
-            let proxy = in_front_of(&world, address, HTTP2, "");
+            let odd = odd(bytes.clone(), closes);
+            let proxy = in_front_of(&world, odd.address, HTTP2, "");
             // A request that is sent only once, whatever becomes of it.
             let answer = proxy.send("POST", "/odd", &[], b"body");
             let code = match (what, closes) {
@@ -178,9 +198,12 @@ fn what_is_no_answer_is_502_and_the_next_request_has_its_own() {
                 _ => "upstream_protocol",
             };
             assert_eq!(answer.code(), code, "{what}");
+            if closes {
+                odd.closed.recv_timeout(PATIENCE).unwrap();
+            }
             let next = proxy.send("POST", "/next", &[], b"body");
             assert_eq!((next.status, &*next.body), (200, CLEAN), "after {what}");
-            assert!(connections.load(Ordering::SeqCst) <= 2, "{what}");
+            assert!(odd.connections.load(Ordering::SeqCst) <= 2, "{what}");
             world.end(proxy);
         }
     }
@@ -232,8 +255,8 @@ fn a_body_that_is_cut_is_cut_for_the_client_too() {
         ),
     ] {
         let world = World::new();
-        let (address, _) = odd(bytes, true);
-        let proxy = in_front_of(&world, address, HTTP2, "");
+        let odd = odd(bytes, true);
+        let proxy = in_front_of(&world, odd.address, HTTP2, "");
         let got = everything(
             proxy.address(),
             &client::request("POST", "/odd", &[], b"body"),
@@ -245,6 +268,7 @@ fn a_body_that_is_cut_is_cut_for_the_client_too() {
             "{what}: {}",
             String::from_utf8_lossy(&got)
         );
+        odd.closed.recv_timeout(PATIENCE).unwrap();
         let next = proxy.send("POST", "/next", &[], b"body");
         assert_eq!(&*next.body, CLEAN, "after {what}");
         world.end(proxy);
@@ -260,8 +284,8 @@ fn what_comes_after_an_answer_is_nobodys() {
         ("an answer to the next", answer(3, b"poison")),
     ] {
         let world = World::new();
-        let (address, _) = odd([answer(1, b"ok"), more].concat(), false);
-        let proxy = in_front_of(&world, address, HTTP2, "");
+        let odd = odd([answer(1, b"ok"), more].concat(), false);
+        let proxy = in_front_of(&world, odd.address, HTTP2, "");
         assert!(matches!(
             proxy.send("POST", "/odd", &[], b"body").status,
             200 | 502
@@ -285,8 +309,8 @@ fn hints_end_here_and_the_answer_behind_them_is_the_answer() {
         })
         .collect();
     let world = World::new();
-    let (address, _) = odd([hints, answer(1, b"ok")].concat(), false);
-    let proxy = in_front_of(&world, address, HTTP2, "");
+    let odd = odd([hints, answer(1, b"ok")].concat(), false);
+    let proxy = in_front_of(&world, odd.address, HTTP2, "");
     let got = everything(proxy.address(), &client::request("GET", "/", &[], b""));
     assert!(
         got.starts_with(b"HTTP/1.1 200 "),
@@ -359,7 +383,7 @@ fn leave_comes_from_the_upstream_and_so_does_a_refusal() {
 fn an_answer_before_the_end_of_the_request_is_the_answer() {
     for resets in [true, false] {
         let world = World::new();
-        let (address, connections) = {
+        let odd = {
             let said = [
                 answer(1, b"early"),
                 match resets {
@@ -369,7 +393,7 @@ fn an_answer_before_the_end_of_the_request_is_the_answer() {
             ];
             odd(said.concat(), false)
         };
-        let proxy = in_front_of(&world, address, HTTP2, "");
+        let proxy = in_front_of(&world, odd.address, HTTP2, "");
         let mut stream = client::connect(proxy.address());
         stream
             .write_all(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
@@ -381,7 +405,7 @@ fn an_answer_before_the_end_of_the_request_is_the_answer() {
         let next = proxy.send("POST", "/next", &[], b"body");
         assert_eq!((next.status, &*next.body), (200, CLEAN));
         assert_eq!(
-            connections.load(Ordering::SeqCst),
+            odd.connections.load(Ordering::SeqCst),
             1,
             "it costs no other stream"
         );

@@ -32,7 +32,7 @@ pub struct Pump(AbortHandle);
 /// Sends a request on a connection that has room, and waits for the head of the answer.
 ///
 /// One that the upstream says it has not looked at (a refused stream, or one above the last of a GOAWAY) is sent again,
-/// where its body can be; so is an idempotent one without a body whose connection broke before it was answered.
+/// where its body can be; so is an idempotent one whose connection broke before it was answered.
 ///
 /// # Errors
 /// Those of [`super::forward::forward`].
@@ -48,7 +48,7 @@ pub async fn forward(
     let mut sendings = 1;
     loop {
         let request = addressed(head, pool)?;
-        let stream = streams.place(pool).await?;
+        let stream = streams.place(pool, repeatable).await?;
         stream.watch.arm(upstream.first_byte_timeout);
         upload.moves_deadline(&stream.watch, upstream.first_byte_timeout);
         let ended = upload.is_end_stream();
@@ -76,7 +76,8 @@ pub async fn forward(
         if let Some(fault) = progress.fault.get() {
             return Err(fault);
         }
-        let again = is_unprocessed(&error) || (repeatable && error.is_io() && stream.reused);
+        let has_broken = error.is_io() && stream.reused;
+        let again = is_unprocessed(&error) || (has_broken && head.method.is_idempotent());
         if !again || sendings == MOST_SENDINGS || !progress.hold()? {
             tracing::warn!(upstream = %upstream.name, error = told(&error), "no answer");
             progress.forget();

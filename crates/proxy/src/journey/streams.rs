@@ -19,6 +19,7 @@ use h2::{
 use token_source::connect;
 use tokio::{
     sync::watch::{self, Receiver},
+    task::yield_now,
     time::Instant,
 };
 use tokio_util::io::InspectReader;
@@ -58,15 +59,23 @@ struct Shared {
 }
 
 impl Streams {
-    /// A place for a request: on a connection that has one, or on a new one.
+    /// A place for a request: on a connection that has one, or on a new one. Before one that cannot be sent twice takes the
+    /// first place on a connection, it is looked whether the upstream has just closed that.
     ///
     /// # Errors
     /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`; `upstream_protocol` where the upstream speaks no
     /// HTTP/2.
-    pub async fn place(&self, pool: &Rc<Pool>) -> Result<Stream, Fault> {
+    pub async fn place(&self, pool: &Rc<Pool>, repeatable: bool) -> Result<Stream, Fault> {
         let mut in_vain = 0;
+        let mut has_looked = repeatable;
         loop {
             if let Some(shared) = self.vacant().or_else(|| self.full_from_the_start()) {
+                if !has_looked && shared.carried.get() && shared.under_way.get() == 0 {
+                    // The runtime asks the kernel, and each connection reads what there is, before this goes on.
+                    has_looked = true;
+                    yield_now().await;
+                    continue;
+                }
                 return Ok(Stream::on(shared, pool));
             }
             if in_vain == MOST_IN_VAIN {
@@ -333,17 +342,103 @@ const BETWEEN_PINGS: Duration = Duration::from_secs(310);
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use std::{
+        io::{Read as _, Write as _},
+        net::{Shutdown, SocketAddr},
+        thread,
+    };
+
+    use http::{Request, StatusCode};
     use token_source::{Origin, Trust, connect::Connector};
     use tokio::{
         io::AsyncWriteExt as _,
         net::{TcpListener, TcpStream},
+        runtime::{Builder, LocalOptions},
         task::{LocalSet, spawn_local},
         time::timeout,
     };
 
     use super::*;
-    use crate::{config::Protocol, journey::pool::Upstream, sweep::Sweeper, tally::Tally};
+    use crate::{
+        config::Protocol,
+        journey::{forward::forward, pool::Upstream, upload::Upload},
+        sweep::Sweeper,
+        tally::Tally,
+    };
+
+    fn pool_of(address: SocketAddr, patience: Duration) -> Rc<Pool> {
+        let url = format!("http://{address}");
+        let upstream = Upstream {
+            name: "test".into(),
+            authority: "test".try_into().unwrap(),
+            protocol: Protocol::Http2,
+            connector: Connector::new(Origin::parse(&url, Arc::new(Trust::default())).unwrap()),
+            connect_timeout: patience,
+            first_byte_timeout: patience,
+            idle_timeout: patience,
+        };
+        let sweeper = Sweeper::new();
+        let pool = Pool::new(Arc::new(upstream), Rc::clone(&sweeper), &Tally::default());
+        spawn_local(async move { sweeper.run(|| ()).await });
+        pool
+    }
+
+    /// A server's end of the next connection, after the answer to one request.
+    fn answered_once(listener: &std::net::TcpListener) -> std::net::TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).unwrap();
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).unwrap();
+            let mut payload = vec![0; usize::from(head[2])];
+            stream.read_exact(&mut payload).unwrap();
+            if head[3] == 1 {
+                break;
+            }
+        }
+        // HEADERS that end the head and the stream: `:status: 200`.
+        let answer = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+        stream.write_all(&answer).unwrap();
+        stream
+    }
+
+    async fn post(pool: &Rc<Pool>) -> Result<StatusCode, Fault> {
+        let (mut head, ()) = Request::post("/").body(()).unwrap().into_parts();
+        head.headers.insert("host", "test".parse().unwrap());
+        let ((head, _), _) = forward(pool, &head, Upload::empty(), false).await?;
+        Ok(head.status)
+    }
+
+    /// The kernel knows of the end, and nobody has asked yet.
+    #[test]
+    fn a_request_that_cannot_be_sent_twice_does_not_meet_a_closed_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let next = move || {
+            let listener = listener.try_clone().unwrap();
+            thread::spawn(move || answered_once(&listener))
+        };
+        let asking = async move {
+            let pool = pool_of(address, Duration::from_secs(10));
+            let first = next();
+            assert_eq!(post(&pool).await, Ok(StatusCode::OK));
+            let open = first.join().unwrap();
+            open.shutdown(Shutdown::Write).unwrap();
+            let second = next();
+            assert_eq!(post(&pool).await, Ok(StatusCode::OK));
+            second.join().unwrap();
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        // In a task, as every request is.
+        runtime
+            .block_on(async { spawn_local(asking).await })
+            .unwrap();
+    }
 
     /// Sends a request to a server that treats its connection by `script`; the answer, if one comes within `patience`,
     /// and how long that took.
@@ -353,22 +448,10 @@ mod tests {
     ) -> (Option<Result<(), h2::Error>>, Duration) {
         let asking = async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}", listener.local_addr().unwrap());
+            let pool = pool_of(listener.local_addr().unwrap(), patience);
             spawn_local(async move { script(listener.accept().await.unwrap().0).await });
-            let upstream = Upstream {
-                name: "test".into(),
-                authority: "test".try_into().unwrap(),
-                protocol: Protocol::Http2,
-                connector: Connector::new(Origin::parse(&url, Arc::new(Trust::default())).unwrap()),
-                connect_timeout: patience,
-                first_byte_timeout: patience,
-                idle_timeout: patience,
-            };
-            let sweeper = Sweeper::new();
-            let pool = Pool::new(Arc::new(upstream), Rc::clone(&sweeper), &Tally::default());
-            spawn_local(async move { sweeper.run(|| ()).await });
             let streams = pool.streams.as_ref().unwrap();
-            let stream = streams.place(&pool).await.unwrap();
+            let stream = streams.place(&pool, true).await.unwrap();
             let request = Request::get("http://test/").body(()).unwrap();
             let (answer, _) = stream.sender().send_request(request, true).unwrap();
             let began = Instant::now();
