@@ -17,7 +17,7 @@ use crate::{
     client::{self, PATIENCE},
     proxy::World,
     scripted::{config_in_front_of, in_front_of, scripted},
-    streams::{Http2, pause, read, uri, within},
+    streams::{Http2, pause, read, settle, uri, within},
 };
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -214,6 +214,7 @@ async fn requests_on_a_connection_do_not_wait_for_each_other() {
     let reply = client.get("/simulator/status/200").await.unwrap();
     assert_eq!(reply.status, StatusCode::OK);
     drop((stopped, sending));
+    settle(&proxy).await;
     world.end(proxy);
 }
 
@@ -248,9 +249,11 @@ async fn a_stalled_stream_is_reset_alone_and_an_idle_connection_is_closed() {
         if head.starts_with("GET /base/slow") {
             client::pause(Duration::from_secs(6));
             stream.write_all(OK).unwrap();
-        } else if head.starts_with("GET") {
+        } else if head.starts_with("GET /base/large") {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n");
             let _ = stream.write_all(&vec![b'x'; 10_000_000]);
+        } else if head.starts_with("GET") {
+            stream.write_all(OK).unwrap();
         } else {
             until(stream, b"never");
         }

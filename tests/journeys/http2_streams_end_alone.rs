@@ -17,7 +17,7 @@ use crate::{
     client,
     proxy::World,
     scripted::in_front_of,
-    streams::{Http2, drain, ok, pause, respond, upstream, uri, within},
+    streams::{Http2, drain, ok, pause, respond, settle, upstream, uri, within},
 };
 
 const HTTP2: &str = "protocol = 'http2'";
@@ -231,5 +231,6 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
         "{grown} bytes for 60 streams of 4 MiB each"
     );
     drop(stalled);
+    settle(&proxy).await;
     world.end(proxy);
 }

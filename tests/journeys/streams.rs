@@ -7,7 +7,7 @@ use h2::{RecvStream, SendStream, client, server};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::PATIENCE;
+use crate::{client::PATIENCE, proxy::Proxy};
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -74,6 +74,17 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("an end in time")
+}
+
+/// Waits until nothing is under way. A stream is called off only while its connection is driven, which is not the case when
+/// the test waits for the end of the process.
+pub(crate) async fn settle(proxy: &Proxy) {
+    within(async {
+        while proxy.metric("watsonx_auth_proxy_requests_in_flight") > 0.0 {
+            pause(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 pub(crate) async fn read(answer: client::ResponseFuture) -> Result<Reply, h2::Error> {

@@ -275,6 +275,36 @@ fn a_body_that_is_cut_is_cut_for_the_client_too() {
     }
 }
 
+/// The end comes when the request is on its way: only what nobody minds twice goes out again, and once.
+#[test]
+fn the_end_of_a_connection_amid_a_request() {
+    for (method, body, status) in [
+        ("GET", "", 200),
+        ("DELETE", "", 200),
+        ("PUT", "once", 200),
+        ("POST", "", 502),
+        ("POST", "once", 502),
+    ] {
+        let world = World::new();
+        let (tell, told) = mpsc::channel();
+        let address = upstream(move |wire| {
+            let first = wire.until(&[HEADERS]).expect("a request");
+            tell.send(()).unwrap();
+            wire.send(&answer(first.stream, CLEAN));
+            if wire.until(&[HEADERS]).is_some() {
+                tell.send(()).unwrap();
+            }
+        });
+        let proxy = in_front_of(&world, address, HTTP2, "");
+        assert_eq!(proxy.get("/first", &[]).status, 200);
+        let next = proxy.send(method, "/second", &[], body.as_bytes());
+        assert_eq!(next.status, status, "{method} {body}");
+        let sent = told.try_iter().count() - 1;
+        assert_eq!(sent, if status == 200 { 2 } else { 1 }, "{method} {body}");
+        world.end(proxy);
+    }
+}
+
 #[test]
 fn what_comes_after_an_answer_is_nobodys() {
     for (what, more) in [
