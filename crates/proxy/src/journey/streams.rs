@@ -67,12 +67,12 @@ impl Streams {
     /// HTTP/2.
     pub async fn place(&self, pool: &Rc<Pool>, repeatable: bool) -> Result<Stream, Fault> {
         let mut in_vain = 0;
-        let mut has_looked = repeatable;
+        let mut looks = !repeatable;
         loop {
             if let Some(shared) = self.vacant().or_else(|| self.full_from_the_start()) {
-                if !has_looked && shared.carried.get() && shared.under_way.get() == 0 {
+                if looks && shared.carried.get() && shared.under_way.get() == 0 {
                     // The runtime asks the kernel, and each connection reads what there is, before this goes on.
-                    has_looked = true;
+                    looks = false;
                     yield_now().await;
                     continue;
                 }
