@@ -239,7 +239,7 @@ fn windows_of_nothing_hold_neither_memory_nor_others() {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
         let _ = stream.write_all(&vec![b'x'; size]);
     });
-    let proxy = in_front_of(&world, address, "", "stall_timeout = '3s'");
+    let proxy = in_front_of(&world, address, "", "stall_timeout = '8s'");
     serves(&proxy);
     let before = proxy.resident();
     // No room for any body, and 200 requests, of which 100 are too many.
