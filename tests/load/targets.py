@@ -48,9 +48,10 @@ def targets(counts_kernel: bool) -> list[Target]:
     plain, https = instructions(PLAIN, counts_kernel), instructions(HTTPS, counts_kernel)
     of_plain, of_tls = (0, 0) if counts_kernel else (KERNEL_PLAIN, KERNEL_TLS)
     return [
-        # 1.05, 0.89 and 1.02 on 2026-11-22. The first aims were 1.10 and 0.92: what was gained since is kept.
+        # 1.05, 0.88 to 0.90 and 1.02 on 2026-11-22. The first aim for plain was 1.10: what was gained since is kept. For
+        # https nginx takes 40.5 k to 41.7 k from run to run, and ours 34.0 k in each.
         Target(plain, 1.07, peer=NGINX, uncounted=of_plain),
-        Target(https, 0.91, peer=NGINX, uncounted=of_tls),
+        Target(https, 0.92, peer=NGINX, uncounted=of_tls),
         Target(https, 0.80, peer=HAPROXY, uncounted=of_tls),
         Target(https, 0.34, peer=ENVOY, uncounted=of_tls),
         Target(instructions(QUERY, counts_kernel), 1.03, baseline=plain, uncounted=of_plain),
