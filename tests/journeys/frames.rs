@@ -1,7 +1,7 @@
 //! Raw HTTP/2 frames, right and wrong, over a socket.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -27,6 +27,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
+    pub(crate) flags: u8,
     pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
@@ -67,12 +68,25 @@ impl Wire {
         self.send(&frame(kind, flags, stream, payload))
     }
 
-    /// Says no more, and waits until the other side has closed the connection as well.
-    pub(crate) fn close(&mut self) {
+    /// Says no more; whether the other side has closed the connection as well, in time.
+    pub(crate) fn close(&mut self) -> bool {
         // It may be gone already.
         let _ = self.0.shutdown(Shutdown::Write);
         self.0.set_read_timeout(Some(client::PATIENCE)).unwrap();
-        let _ = io::copy(&mut self.0, &mut io::sink());
+        let read = io::copy(&mut self.0, &mut io::sink());
+        !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// What comes behind the head of a request, up to its end.
+    pub(crate) fn body(&mut self, head: &Frame) -> Vec<u8> {
+        let mut body = Vec::new();
+        let mut has_ended = head.flags & END_STREAM != 0;
+        while !has_ended {
+            let piece = self.until(&[DATA]).expect("more of the body");
+            has_ended = piece.flags & END_STREAM != 0;
+            body.extend(piece.payload);
+        }
+        body
     }
 
     /// The next frame; `None` at the end of the connection, or when none comes in time.
@@ -80,11 +94,12 @@ impl Wire {
         self.0.set_read_timeout(Some(within)).unwrap();
         let mut head = [0; 9];
         self.0.read_exact(&mut head).ok()?;
-        let [a, b, c, kind, _, s, t, u, v] = head;
+        let [a, b, c, kind, flags, s, t, u, v] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.0.read_exact(&mut payload).ok()?;
         Some(Frame {
             kind,
+            flags,
             stream: u32::from_be_bytes([s, t, u, v]),
             payload,
         })

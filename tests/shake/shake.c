@@ -55,21 +55,15 @@ static void shake(const char *call) {
         return result;                                       \
     }
 
-typedef struct sockaddr Address;
-typedef const struct sockaddr ConstAddress;
-typedef struct msghdr Message;
-typedef const struct msghdr ConstMessage;
-typedef const struct iovec Pieces;
-
-SHAKEN(int, accept4, (int fd, Address *from, socklen_t *size, int flags), (fd, from, size, flags))
-SHAKEN(int, connect, (int fd, ConstAddress *to, socklen_t size), (fd, to, size))
+SHAKEN(int, accept4, (int fd, struct sockaddr *from, socklen_t *size, int flags), (fd, from, size, flags))
+SHAKEN(int, connect, (int fd, const struct sockaddr *to, socklen_t size), (fd, to, size))
 SHAKEN(int, close, (int fd), (fd))
 SHAKEN(int, shutdown, (int fd, int how), (fd, how))
 SHAKEN(ssize_t, read, (int fd, void *to, size_t size), (fd, to, size))
-SHAKEN(ssize_t, readv, (int fd, Pieces *to, int count), (fd, to, count))
+SHAKEN(ssize_t, readv, (int fd, const struct iovec *to, int count), (fd, to, count))
 SHAKEN(ssize_t, recv, (int fd, void *to, size_t size, int flags), (fd, to, size, flags))
-SHAKEN(ssize_t, recvmsg, (int fd, Message *to, int flags), (fd, to, flags))
+SHAKEN(ssize_t, recvmsg, (int fd, struct msghdr *to, int flags), (fd, to, flags))
 SHAKEN(ssize_t, send, (int fd, const void *from, size_t size, int flags), (fd, from, size, flags))
-SHAKEN(ssize_t, sendmsg, (int fd, ConstMessage *from, int flags), (fd, from, flags))
+SHAKEN(ssize_t, sendmsg, (int fd, const struct msghdr *from, int flags), (fd, from, flags))
 SHAKEN(ssize_t, write, (int fd, const void *from, size_t size), (fd, from, size))
-SHAKEN(ssize_t, writev, (int fd, Pieces *from, int count), (fd, from, count))
+SHAKEN(ssize_t, writev, (int fd, const struct iovec *from, int count), (fd, from, count))

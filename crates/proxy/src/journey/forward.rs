@@ -92,7 +92,7 @@ pub async fn before<F: Future>(watch: &Watch, mut future: Pin<&mut F>) -> Option
 pub(super) mod tests {
     use std::{
         io::{Read as _, Write as _},
-        net::{TcpListener, TcpStream},
+        net::{SocketAddr, TcpListener, TcpStream},
         sync::Arc,
         thread,
         time::Duration,
@@ -104,6 +104,7 @@ pub(super) mod tests {
 
     use super::{super::pool::Upstream, *};
     use crate::{
+        config::Protocol,
         sweep::{Sweeper, ticks},
         tally::Tally,
     };
@@ -134,32 +135,41 @@ pub(super) mod tests {
         Ok(head.status.as_u16())
     }
 
-    /// What comes of `steps` with an empty pool for this server.
-    pub(in crate::journey) fn with_pool<T>(
-        server: &TcpListener,
-        steps: impl AsyncFnOnce(&Rc<Pool>) -> T,
-    ) -> T {
-        let url = format!("http://{}", server.local_addr().unwrap());
+    /// An empty pool for a server at this address, and what keeps its time.
+    pub(in crate::journey) fn pool_of(
+        address: SocketAddr,
+        protocol: Protocol,
+        patience: Duration,
+    ) -> Rc<Pool> {
+        let url = format!("http://{address}");
         let upstream = Arc::new(Upstream {
             name: Arc::from("odd"),
             authority: HeaderValue::from_static("upstream"),
-            protocol: crate::config::Protocol::Http1,
+            protocol,
             connector: Connector::new(Origin::parse(&url, Arc::default()).unwrap()),
-            connect_timeout: Duration::from_secs(10),
-            first_byte_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(10),
+            connect_timeout: patience,
+            first_byte_timeout: patience,
+            idle_timeout: patience,
         });
+        let sweeper = Sweeper::new();
+        let sweeping = Rc::clone(&sweeper);
+        tokio::task::spawn_local(async move { sweeping.run(|| ()).await });
+        Pool::new(upstream, sweeper, &Tally::default())
+    }
+
+    /// What comes of `steps` with an empty pool for this server.
+    pub(in crate::journey) fn with_pool<T>(
+        server: &TcpListener,
+        protocol: Protocol,
+        steps: impl AsyncFnOnce(&Rc<Pool>) -> T,
+    ) -> T {
+        let address = server.local_addr().unwrap();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
             .unwrap();
-        runtime.block_on(async {
-            let sweeper = Sweeper::new();
-            let sweeping = Rc::clone(&sweeper);
-            tokio::task::spawn_local(async move { sweeping.run(|| ()).await });
-            let pool = Pool::new(upstream, sweeper, &Tally::default());
-            steps(&pool).await
-        })
+        runtime
+            .block_on(async { steps(&pool_of(address, protocol, Duration::from_secs(10))).await })
     }
 
     /// What the upstream does to an idle connection at the last moment: the kernel knows it, and nobody has asked yet.
@@ -169,7 +179,7 @@ pub(super) mod tests {
     ) -> Result<u16, Fault> {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let listener = server.try_clone().unwrap();
-        with_pool(&server, async |pool| {
+        with_pool(&server, Protocol::Http1, async |pool| {
             let first = thread::spawn(move || (answered_once(&listener), listener));
             assert_eq!(ask(pool, Method::GET).await, Ok(200));
             let (stream, listener) = first.join().unwrap();
@@ -184,7 +194,7 @@ pub(super) mod tests {
     #[test]
     fn what_a_burst_left_is_closed_sooner() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        with_pool(&server, async |pool| {
+        with_pool(&server, Protocol::Http1, async |pool| {
             for _ in 0..20 {
                 pool.put_back(pool.open(false).await.unwrap());
             }
@@ -200,7 +210,7 @@ pub(super) mod tests {
     fn an_idle_connection_holds_nothing_of_an_answer() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let listener = server.try_clone().unwrap();
-        with_pool(&server, async |pool| {
+        with_pool(&server, Protocol::Http1, async |pool| {
             let upstream = thread::spawn(move || {
                 let stream = answered_once(&listener);
                 (stream, listener)

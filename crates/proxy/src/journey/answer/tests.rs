@@ -22,6 +22,7 @@ use super::{
     },
     *,
 };
+use crate::config::Protocol;
 
 /// More than the sockets hold.
 const SIZE: usize = 8 << 20;
@@ -52,7 +53,7 @@ fn the_end_of_an_upload_goes_out_though_its_answer_has_ended() {
         stream.read_exact(&mut vec![0; SIZE]).expect("all of it");
         stream
     });
-    with_pool(&server, async |pool| {
+    with_pool(&server, Protocol::Http1, async |pool| {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(64 << 10).unwrap();
         let stream = socket.connect(server.local_addr().unwrap()).await.unwrap();
