@@ -88,6 +88,8 @@ impl Streams {
                 Err(_) => None,
             };
             let opened = opened.unwrap_or(Err(Fault::UpstreamUnreachable))?;
+            // It was long in coming: whatever is taken now has not been looked at.
+            looks = !repeatable;
             // Else its places have been taken by others who waited.
             in_vain += usize::from(opened.has_ended());
         }
